@@ -1,0 +1,187 @@
+"""The door to vendors: what is asked of one (Delivery), what came of it (Outcome), and who answers (Connector).
+
+How each outcome is settled (the settle table, delivery.md section 2; the code is ``consumers/settlement.py``):
+
+=====================================  =============  ==================  ===============================
+outcome                                offset         attempt             then
+=====================================  =============  ==================  ===============================
+Delivered                              moves          counted             done
+Skipped                                moves          –                   done
+RetryLater                             waits          counted             lane holds; ``exhausted`` after the policy
+Unavailable(connection)                waits          none                the connection pauses, never a dead letter
+Unavailable(entity)                    waits          none                the lane holds; 3 in a row count as RetryLater
+Unavailable(needs_operator)            waits          none                the connection stops until credentials work
+Unknown                                waits          counted             by ``on_unknown``: resend or hold
+Rejected(delivery)                     moves *after*  counted             the dead letter is acked
+Rejected(call)                         waits          –                   the batch is halved, same keys
+=====================================  =============  ==================  ===============================
+
+``RetryLater`` and ``Unavailable`` are kept apart on purpose: without it an hour of vendor outage turns into a topic
+full of dead letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from schemas.event import Origin
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+JsonValue: TypeAlias = Any
+"""None, bool, int, float, str, or lists and string-keyed mappings of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The vendor confirmed it. ``reference`` is the vendor's own id, if it gave one."""
+
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Nothing was sent, on purpose; ``reason`` is from a closed set."""
+
+    reason: Literal["merged", "expired", "erased", "superseded"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """This delivery failed this time and may succeed later; counts an attempt."""
+
+    reason: str
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The vendor (``connection``) or this one object there (``entity``) cannot be reached now; uses no attempt.
+
+    ``needs_operator``: credentials or permission; nothing will succeed until a person acts.
+    """
+
+    reason: str
+    after: timedelta | None = None
+    scope: Literal["connection", "entity"] = "connection"
+    needs_operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """It will never succeed as it is. ``reason`` is a short code; ``detail`` at most 1 kB of code and field path,
+    never payload. ``scope="call"``: the whole batch was refused, each delivery may still be fine alone."""
+
+    reason: str
+    detail: str = ""
+    scope: Literal["delivery", "call"] = "delivery"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have happened: the answer was lost, late or not understood."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Delivered | Skipped | RetryLater | Unavailable | Rejected | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One action asked of a vendor for one event."""
+
+    action: str
+    """``contact.upsert``"""
+    entity: str
+    """what it is about at the vendor"""
+    idempotency_key: str
+    """64 hex digits, the same in every attempt, crash, redrive and replay"""
+    sequence: Origin
+    """origin topic, partition, offset: grows per key, a version for WHERE guards"""
+    body: Mapping[str, JsonValue]
+
+
+class Connector(Protocol):
+    """Code for one vendor, opened on one account of it. Lives on one event loop."""
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Ask the vendor for every delivery of the batch (never empty, at most ``batch_max``, one action,
+        distinct entities) and say what came of each: same length, same order. Bounded in time, never raises
+        on purpose; what it raises all the same is taken as Unknown for all."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What the vendor does with the same delivery twice: ``replay_key`` and ``dedupe_id`` remember a key for
+    ``ttl``, ``upsert`` writes the same thing again, ``none`` does it again."""
+
+    kind: Literal["replay_key", "upsert", "dedupe_id", "none"]
+    ttl: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing a vendor can be asked. ``body`` is the pydantic model of its body, whose docstring and field
+    descriptions are shown to analysts. ``upsert``: asking twice with the newest values is the same as asking once;
+    ``order_matters``: a later delivery must not overtake a failed one."""
+
+    name: str
+    body: type[BaseModel]
+    upsert: bool
+    order_matters: bool = False
+
+
+class Fake(Protocol):
+    """A real HTTP server that behaves as the vendor documents, and misbehaves when told.
+
+    Beside the vendor's own paths it serves ``GET /__fake__/report`` (JSON: what it was asked and what it applied),
+    ``POST /__fake__/misbehave`` (a JSON list of misbehaviours to queue) and ``POST /__fake__/reset``.
+    """
+
+    async def start(self, port: int = 0) -> str:
+        """Listen on 127.0.0.1 (a free port for 0) and answer the base URL."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorType:
+    """What a connector's package registers under the entry-point group ``event_backbone.connectors``.
+
+    ``settings`` validates the connection's table of backbone.toml after references (``env:``, ``file:``) are
+    resolved. ``open`` builds a connector on the running event loop. ``fake`` makes the vendor's stand-in, or is None
+    where the fake needs no server (sql: a SQLite file); ``fake_settings(url, folder)`` are the settings that reach it.
+    ``dependency`` is the manifest of rule 9 (API, version, docs, quota, owner ...), plain strings.
+    Importing the module that holds it must be cheap: heavy imports belong inside ``open`` and ``fake``.
+    """
+
+    name: str
+    doc: str
+    idempotency: Idempotency
+    on_unknown: Literal["resend", "hold"]
+    batch_max: int
+    actions: Mapping[str, Action]
+    settings: type[BaseModel]
+    open: Callable[[Any], Connector]
+    fake: Callable[[], Fake] | None
+    fake_settings: Callable[[str, Path], dict[str, JsonValue]]
+    dependency: Mapping[str, str] = field(default_factory=dict)
+
+
+def connector_types() -> dict[str, ConnectorType]:
+    """Every connector installed, ours and other packages', by name."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point.load() for point in entry_points(group="event_backbone.connectors")}

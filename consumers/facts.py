@@ -1,0 +1,161 @@
+"""What the consuming side states to an observer; ``ops/watch`` makes metrics and log lines of it.
+
+An observer is called on the hot path, from the event loop or the thread that owns the Kafka consumer: it must be
+quick, thread-safe and must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from connectors.connector import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettled:
+    """One delivery came to its end (Delivered, Skipped or Rejected with its dead letter acked)."""
+
+    subscription: str
+    connection: str
+    action: str
+    event: str
+    outcome: Outcome
+    attempts: int
+    seconds: float
+    """from its first attempt to its end"""
+    age_seconds: float
+    """from the record's timestamp to now"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryHeld:
+    """An attempt did not end it; it waits in its lane."""
+
+    subscription: str
+    connection: str
+    action: str
+    event: str
+    outcome: Outcome
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsNotOurs:
+    subscription: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """One call to a vendor ended; the structured log line of every call."""
+
+    subscription: str
+    connection: str
+    action: str
+    deliveries: int
+    seconds: float
+    outcome: str
+    """the worst outcome's class name"""
+    idempotency_key: str
+    """of the first delivery"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """A dead letter was written and acked."""
+
+    subscription: str
+    outcome: str
+    reason: str
+    origin: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPaused:
+    connection: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStopped:
+    connection: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionResumed:
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStarted:
+    subscription: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStopped:
+    """It will not go on by itself; ``reason`` is a sentence with the command that clears it."""
+
+    subscription: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionLeft:
+    """It left its group in an orderly way (paused, detached, rewind, shut down)."""
+
+    subscription: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsAssigned:
+    subscription: str
+    partitions: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsRevoked:
+    subscription: str
+    partitions: tuple[tuple[str, int], ...]
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed:
+    subscription: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowProjection:
+    """A projection took longer than 50 ms; the event loop stood still for all."""
+
+    subscription: str
+    event: str
+    seconds: float
+
+
+Fact: TypeAlias = (
+    DeliverySettled
+    | DeliveryHeld
+    | RecordsNotOurs
+    | CallMade
+    | DeadLettered
+    | ConnectionPaused
+    | ConnectionStopped
+    | ConnectionResumed
+    | SubscriptionStarted
+    | SubscriptionStopped
+    | SubscriptionLeft
+    | PartitionsAssigned
+    | PartitionsRevoked
+    | CommitFailed
+    | SlowProjection
+)
+Observer: TypeAlias = Callable[[Fact], None]
