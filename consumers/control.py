@@ -1,0 +1,201 @@
+"""The topic ``backbone.control``: what is attached, where it starts, and whether it runs. Pure: records in, view out.
+
+One partition, compacted, JSON values. It is the state that a restart needs and that Kafka's own offsets do not hold.
+Keys, and who writes them:
+
+===================================  ==========================================================  ================
+key                                  value                                                       written by
+===================================  ==========================================================  ================
+``subscription|NAME``                Definition; a tombstone: detached                           attach, detach
+``subscription|NAME|state``          State: running, paused, stopped(reason)                     people, workers
+``subscription|NAME|start|T/P``      Start of partition P of topic T: pending or started         attach, workers
+``subscription|NAME|leave``          Leave: our workers stay out of the group until then         rewind
+``connection|NAME``                  State of a vendor connection                                people, workers
+===================================  ==========================================================  ================
+
+State, start and leave have keys of their own so that nobody has to read, modify and write what another one writes.
+A key or value that cannot be read is ignored and counted in ``Control.unreadable``: a newer version may have
+written it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+TOPIC = "backbone.control"
+
+ControlRecord: TypeAlias = tuple[bytes, bytes | None]
+"""Key and value as they are produced to ``TOPIC``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """What was attached: the file's text, its version, and what was frozen at that moment.
+
+    ``events`` are the event types read (wildcards resolved); ``topics`` maps each source topic to the partition count
+    it had; ``projections`` maps projection files to the SHA-256 of their bytes."""
+
+    text: str
+    version: str
+    author: str
+    at: str
+    connection: str
+    events: tuple[str, ...]
+    topics: Mapping[str, int]
+    projections: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Whether it runs. ``reason`` is a sentence; ``accept`` is how many rejections may pass after a resume."""
+
+    state: Literal["running", "paused", "stopped"]
+    reason: str = ""
+    by: str = ""
+    at: str = ""
+    accept: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where a partition is read from when its group has no commit yet; ``started`` once a worker has committed it:
+    from then on a missing commit is a loss to report, not a reason to start again."""
+
+    offset: int
+    state: Literal["pending", "started"]
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """A request to our workers to leave the group until ``until`` (UTC, ISO 8601, at most 10 minutes ahead)."""
+
+    change: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachedSubscription:
+    """One subscription as the control topic has it. ``definition`` None: detached, or never attached."""
+
+    name: str
+    definition: Definition | None = None
+    state: State = State(state="running")
+    starts: Mapping[tuple[str, int], Start] = field(default_factory=dict)
+    leave: Leave | None = None
+
+    def away_at(self, now: datetime) -> bool:
+        """Whether our workers are asked to stay out of the group at ``now``."""
+        if self.leave is None:
+            return False
+        try:
+            return now < datetime.fromisoformat(self.leave.until)
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSnapshot:
+    """Everything the topic says at one moment. ``subscriptions`` holds the attached ones only."""
+
+    subscriptions: Mapping[str, AttachedSubscription]
+    connections: Mapping[str, State]
+    detached: Mapping[str, AttachedSubscription]
+
+
+class Control:
+    """The fold of the topic: feed it every record in order, ask for a snapshot. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[str, AttachedSubscription] = {}
+        self._connections: dict[str, State] = {}
+        self.unreadable = 0
+
+    def apply(self, key: bytes | None, value: bytes | None) -> str | None:
+        """Take one record in; the name of the subscription or connection it was about, None if it cannot be read."""
+        try:
+            kind, name, *rest = (key or b"").decode().split("|")
+            content = None if value is None else json.loads(value)
+            if kind == "connection" and not rest:
+                if content is None:
+                    self._connections.pop(name, None)
+                else:
+                    self._connections[name] = State(**content)
+                return name
+            if kind == "subscription":
+                self._subscriptions[name] = _changed(
+                    self._subscriptions.get(name, AttachedSubscription(name=name)), rest, content
+                )
+                return name
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self.unreadable += 1
+            return None
+        self.unreadable += 1
+        return None
+
+    def snapshot(self) -> ControlSnapshot:
+        return ControlSnapshot(
+            subscriptions={n: s for n, s in sorted(self._subscriptions.items()) if s.definition is not None},
+            connections=dict(self._connections),
+            detached={n: s for n, s in sorted(self._subscriptions.items()) if s.definition is None},
+        )
+
+
+def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) -> AttachedSubscription:
+    if not rest:
+        if content is None:
+            return replace(subscription, definition=None)
+        return replace(subscription, definition=Definition(**(content | {"events": tuple(content["events"])})))
+    match rest:
+        case ["state"]:
+            return replace(subscription, state=State(state="running") if content is None else State(**content))
+        case ["leave"]:
+            return replace(subscription, leave=None if content is None else Leave(**content))
+        case ["start", place]:
+            topic, _, partition = place.rpartition("/")
+            starts = dict(subscription.starts)
+            if content is None:
+                starts.pop((topic, int(partition)), None)
+            else:
+                starts[topic, int(partition)] = Start(**content)
+            return replace(subscription, starts=starts)
+    raise ValueError(f"unknown key part {rest[0]}")
+
+
+def definition_record(name: str, definition: Definition | None) -> ControlRecord:
+    """The record that attaches (or with None detaches) a subscription."""
+    return _record(f"subscription|{name}", definition)
+
+
+def state_record(name: str, state: State) -> ControlRecord:
+    """The record that lets a subscription run, pauses it or says that it stopped."""
+    return _record(f"subscription|{name}|state", state)
+
+
+def start_record(name: str, topic: str, partition: int, start: Start | None) -> ControlRecord:
+    """The record of where one partition starts; None forgets it."""
+    return _record(f"subscription|{name}|start|{topic}/{partition}", start)
+
+
+def leave_record(name: str, leave: Leave | None) -> ControlRecord:
+    """The record that asks our workers to leave the group, or with None to come back."""
+    return _record(f"subscription|{name}|leave", leave)
+
+
+def connection_record(name: str, state: State | None) -> ControlRecord:
+    """The record of a connection's state; None forgets it (it runs)."""
+    return _record(f"connection|{name}", state)
+
+
+def _record(key: str, content: Definition | State | Start | Leave | None) -> ControlRecord:
+    value = None if content is None else json.dumps(asdict(content), ensure_ascii=False, sort_keys=True).encode()
+    return key.encode(), value
+
+
+def timestamp(now: datetime | None = None) -> str:
+    """The form of ``at`` and ``until``: UTC, ISO 8601, seconds."""
+    return (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
