@@ -153,7 +153,7 @@ def _delay(after: timedelta | None, failures: int, random: Callable[[], float]) 
 
 def backoff(failures: int, random: Callable[[], float]) -> float:
     """Full jitter: seconds in [0, min(2 min, 2 s * 2^failures)) ("Exponential Backoff And Jitter", AWS 2015)."""
-    return random() * min(BACKOFF_MAX.total_seconds(), BACKOFF_FIRST.total_seconds() * 2 ** min(failures, 16))
+    return random() * min(BACKOFF_MAX.total_seconds(), BACKOFF_FIRST.total_seconds() * (1 << min(failures, 16)))
 
 
 class RejectionGuard:
