@@ -1,0 +1,1 @@
+"""Watching a process: metrics, log lines, health. ``Observation`` takes the facts, ``serve`` shows them."""

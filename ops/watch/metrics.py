@@ -1,0 +1,195 @@
+"""Every metric a worker publishes, in one table: name, kind, labels and what it means. Nothing else creates a metric.
+
+Base units; labels from a short fixed list; no member, key, id or URL is ever a label. ``reason`` comes from closed
+sets of ours and of the connectors; ``Reasons`` keeps a faulty one from growing without bound.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60)
+"""Buckets for what takes as long as a call: the 2 s of the alert and the 20 s of the total deadline are bounds."""
+
+AGES = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
+"""Buckets for how old an event is: from at once to a week of backlog."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric. A counter's ``name`` is written with its ``_total``, as Prometheus shows it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "states"]
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
+    states: tuple[str, ...] = ()
+
+
+DELIVERIES = Metric(
+    name="backbone_deliveries_total",
+    kind="counter",
+    labels=("subscription", "connection", "action", "outcome", "reason"),
+    meaning="Deliveries that came to their end: delivered, skipped or rejected (its dead letter is written).",
+)
+DELIVERIES_HELD = Metric(
+    name="backbone_deliveries_held_total",
+    kind="counter",
+    labels=("subscription", "connection", "action", "outcome", "reason"),
+    meaning="Times an attempt did not end a delivery and it waits in its lane: to be retried, vendor away, unknown.",
+)
+DELIVERY_SECONDS = Metric(
+    name="backbone_delivery_seconds",
+    kind="histogram",
+    labels=("connection",),
+    meaning="From a delivery's first attempt to its end, retries and waiting included.",
+    buckets=SECONDS,
+)
+CALLS = Metric(
+    name="backbone_vendor_calls_total",
+    kind="counter",
+    labels=("connection", "action", "outcome"),
+    meaning="Calls to vendors, by the worst outcome in the call.",
+)
+CALL_SECONDS = Metric(
+    name="backbone_vendor_call_seconds",
+    kind="histogram",
+    labels=("connection",),
+    meaning="How long one call to a vendor takes.",
+    buckets=SECONDS,
+)
+EVENT_AGE = Metric(
+    name="backbone_event_age_seconds",
+    kind="histogram",
+    labels=("subscription",),
+    meaning="How old an event was when its delivery ended, from the record's timestamp.",
+    buckets=AGES,
+)
+NOT_OURS = Metric(
+    name="backbone_records_not_ours_total",
+    kind="counter",
+    labels=("subscription",),
+    meaning="Records read that no route of the subscription is for.",
+)
+DEAD_LETTERS = Metric(
+    name="backbone_deadletter_records_total",
+    kind="counter",
+    labels=("subscription", "outcome", "reason"),
+    meaning="Dead letters written and acknowledged.",
+)
+CONNECTION_STATE = Metric(
+    name="backbone_connection_state",
+    kind="states",
+    labels=("connection",),
+    meaning="closed: calls are made; paused: the vendor asked us to wait or is away; stopped: a person must act.",
+    states=("closed", "paused", "stopped"),
+)
+SUBSCRIPTION_STATE = Metric(
+    name="backbone_subscription_state",
+    kind="states",
+    labels=("subscription",),
+    meaning="Of this process: running; left: out of its group in an orderly way; stopped: does not go on by itself.",
+    states=("running", "left", "stopped"),
+)
+PARTITIONS = Metric(
+    name="backbone_partitions_assigned",
+    kind="gauge",
+    labels=("subscription",),
+    meaning="Partitions this process reads for the subscription now.",
+)
+REBALANCES = Metric(
+    name="backbone_rebalances_total",
+    kind="counter",
+    labels=("subscription",),
+    meaning="Assignments of partitions to this process.",
+)
+NOT_DRAINED = Metric(
+    name="backbone_revocations_not_drained_total",
+    kind="counter",
+    labels=("subscription",),
+    meaning="Partitions taken away before the calls in flight had ended: their deliveries may happen twice.",
+)
+COMMIT_FAILURES = Metric(
+    name="backbone_commit_failures_total",
+    kind="counter",
+    labels=("subscription", "reason"),
+    meaning="Commits the broker refused or did not answer.",
+)
+SLOW_PROJECTIONS = Metric(
+    name="backbone_slow_projections_total",
+    kind="counter",
+    labels=("subscription", "event"),
+    meaning="Projections that held up the whole process for more than 50 ms.",
+)
+LANES_HELD = Metric(
+    name="backbone_lanes_held",
+    kind="gauge",
+    labels=("subscription",),
+    meaning="Keys whose oldest delivery failed or waits, so that their later events wait behind it.",
+)
+OLDEST_UNFINISHED = Metric(
+    name="backbone_oldest_unfinished_seconds",
+    kind="gauge",
+    labels=("subscription",),
+    meaning="Age of the oldest record this process has read and not finished; 0 if there is none.",
+)
+
+METRICS: tuple[Metric, ...] = (
+    DELIVERIES, DELIVERIES_HELD, DELIVERY_SECONDS, CALLS, CALL_SECONDS, EVENT_AGE, NOT_OURS, DEAD_LETTERS,
+    CONNECTION_STATE, SUBSCRIPTION_STATE, PARTITIONS, REBALANCES, NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS,
+    LANES_HELD, OLDEST_UNFINISHED,
+)  # fmt: skip
+
+
+def counter(metric: Metric, registry: CollectorRegistry) -> Counter:
+    """The metric as a Prometheus counter in ``registry``."""
+    return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
+
+
+def gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
+    """The metric as a Prometheus gauge in ``registry``."""
+    return Gauge(metric.name, metric.meaning, metric.labels, registry=registry)
+
+
+def histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    """The metric as a Prometheus histogram in ``registry``."""
+    return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets, registry=registry)
+
+
+def states(metric: Metric, registry: CollectorRegistry) -> Enum:
+    """The metric as one 0/1 series per state in ``registry``."""
+    return Enum(metric.name, metric.meaning, metric.labels, states=list(metric.states), registry=registry)
+
+
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
+
+
+class Reasons:
+    """The reasons seen so far, at most ``limit``; what is not a short word or comes after that becomes ``other``.
+
+    A connector of another package may put anything into a reason; a label must stay a small set whatever it does.
+    Thread-safe.
+    """
+
+    def __init__(self, limit: int = 200) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+        self._lock = Lock()
+
+    def label(self, reason: str) -> str:
+        """``reason`` itself, or ``other``."""
+        if reason in self._known:
+            return reason
+        if not _WORD.fullmatch(reason):
+            return "other" if reason else ""
+        with self._lock:
+            if reason in self._known or len(self._known) < self._limit:
+                self._known.add(reason)
+                return reason
+        return "other"

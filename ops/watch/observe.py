@@ -1,0 +1,265 @@
+"""What the consuming side states (``consumers/facts.py``), turned into metrics and log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from connectors.connector import Delivered, Outcome
+from consumers import facts
+from ops.watch import metrics
+from ops.watch.logs import LineBudget, logger
+
+Kind = TypeVar("Kind", bound=Counter | Histogram)
+
+
+class Observation:
+    """An observer: call it with every fact. It counts in ``registry`` (one of its own by default) and logs.
+
+    Quick (2-4 µs a settled delivery, most of it Prometheus' own locks), thread-safe, and never raises: a fact it
+    cannot take is counted nowhere and logged once a second at most. Log lines go where ``ops.watch.logs.configure``
+    says.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
+        of = self.registry
+        self._reasons = metrics.Reasons()
+        self._deliveries = _Children(metrics.counter(metrics.DELIVERIES, of).labels)
+        self._held = _Children(metrics.counter(metrics.DELIVERIES_HELD, of).labels)
+        self._delivery_seconds = _Children(metrics.histogram(metrics.DELIVERY_SECONDS, of).labels)
+        self._calls = _Children(metrics.counter(metrics.CALLS, of).labels)
+        self._call_seconds = _Children(metrics.histogram(metrics.CALL_SECONDS, of).labels)
+        self._event_age = _Children(metrics.histogram(metrics.EVENT_AGE, of).labels)
+        self._not_ours = _Children(metrics.counter(metrics.NOT_OURS, of).labels)
+        self._dead_letters = _Children(metrics.counter(metrics.DEAD_LETTERS, of).labels)
+        self._rebalances = _Children(metrics.counter(metrics.REBALANCES, of).labels)
+        self._not_drained = _Children(metrics.counter(metrics.NOT_DRAINED, of).labels)
+        self._commit_failures = _Children(metrics.counter(metrics.COMMIT_FAILURES, of).labels)
+        self._slow = _Children(metrics.counter(metrics.SLOW_PROJECTIONS, of).labels)
+        self._connection_state = metrics.states(metrics.CONNECTION_STATE, of)
+        self._subscription_state = metrics.states(metrics.SUBSCRIPTION_STATE, of)
+        self._partitions = metrics.gauge(metrics.PARTITIONS, of)
+        self._lanes_held = metrics.gauge(metrics.LANES_HELD, of)
+        self._oldest = metrics.gauge(metrics.OLDEST_UNFINISHED, of)
+        self._connections: set[str] = set()
+        self._owned: dict[str, set[tuple[str, int]]] = {}
+        self._log = logger()
+        self._delivered_lines = LineBudget()
+        self._failed_lines = LineBudget()
+        self._slow_lines = LineBudget(5)
+        self._fault_lines = LineBudget(1)
+        self._takes: dict[type, Callable[[Any], None]] = {
+            facts.DeliverySettled: self._delivery_settled,
+            facts.DeliveryHeld: self._delivery_held,
+            facts.RecordsNotOurs: self._records_not_ours,
+            facts.CallMade: self._call_made,
+            facts.DeadLettered: self._dead_lettered,
+            facts.ConnectionPaused: self._connection_paused,
+            facts.ConnectionStopped: self._connection_stopped,
+            facts.ConnectionResumed: self._connection_resumed,
+            facts.SubscriptionStarted: self._subscription_started,
+            facts.SubscriptionStopped: self._subscription_stopped,
+            facts.SubscriptionLeft: self._subscription_left,
+            facts.PartitionsAssigned: self._partitions_assigned,
+            facts.PartitionsRevoked: self._partitions_revoked,
+            facts.CommitFailed: self._commit_failed,
+            facts.SlowProjection: self._slow_projection,
+        }
+
+    def __call__(self, fact: facts.Fact) -> None:
+        """Take one fact in, from any thread."""
+        try:
+            self._takes[type(fact)](fact)
+        except Exception as error:  # noqa: BLE001  an observer must not end what it observes
+            if (left_out := self._fault_lines.take()) is not None:
+                self._log.error("fact_not_taken", fact=type(fact).__name__, exc_info=error, left_out=left_out)
+
+    def follow(self, subscription: str, *, lanes_held: Callable[[], int], oldest_s: Callable[[], float]) -> None:
+        """Ask these two on every scrape (in the scraping thread, so they must be quick and thread-safe): how many
+        lanes are held, and how old in seconds the oldest unfinished record is (0: none)."""
+        self._lanes_held.labels(subscription).set_function(lanes_held)
+        self._oldest.labels(subscription).set_function(oldest_s)
+
+    def _delivery_settled(self, fact: facts.DeliverySettled) -> None:
+        outcome = fact.outcome
+        self._deliveries.of(
+            fact.subscription, fact.connection, fact.action, _word(outcome), self._reason(outcome)
+        ).inc()
+        self._delivery_seconds.of(fact.connection).observe(fact.seconds)
+        self._event_age.of(fact.subscription).observe(max(0.0, fact.age_seconds))
+        if type(outcome) is not Delivered:
+            self._log.debug(
+                "delivery_settled",
+                subscription=fact.subscription,
+                action=fact.action,
+                event_type=fact.event,
+                outcome=_word(outcome),
+                reason=self._reason(outcome),
+                attempts=fact.attempts,
+            )
+
+    def _delivery_held(self, fact: facts.DeliveryHeld) -> None:
+        self._held.of(
+            fact.subscription, fact.connection, fact.action, _word(fact.outcome), self._reason(fact.outcome)
+        ).inc()
+
+    def _records_not_ours(self, fact: facts.RecordsNotOurs) -> None:
+        self._not_ours.of(fact.subscription).inc(fact.count)
+
+    def _call_made(self, fact: facts.CallMade) -> None:
+        outcome = _snake(fact.outcome)
+        self._calls.of(fact.connection, fact.action, outcome).inc()
+        self._call_seconds.of(fact.connection).observe(fact.seconds)
+        if fact.connection not in self._connections:
+            # so that a connection that never had trouble shows as closed instead of not at all
+            self._connections.add(fact.connection)
+            self._connection_state.labels(fact.connection)
+        delivered = fact.outcome == "Delivered"
+        left_out = (self._delivered_lines if delivered else self._failed_lines).take()
+        if left_out is None:
+            return
+        line: dict[str, Any] = {
+            "subscription": fact.subscription,
+            "connection": fact.connection,
+            "action": fact.action,
+            "outcome": outcome,
+            "deliveries": fact.deliveries,
+            "seconds": round(fact.seconds, 4),
+            "idempotency_key": fact.idempotency_key,
+        }
+        if left_out:
+            line["left_out"] = left_out
+        (self._log.info if delivered else self._log.warning)("vendor_called", **line)
+
+    def _dead_lettered(self, fact: facts.DeadLettered) -> None:
+        reason = self._reasons.label(fact.reason)
+        self._dead_letters.of(fact.subscription, fact.outcome, reason).inc()
+        self._log.error(
+            "dead_lettered",
+            subscription=fact.subscription,
+            event_type=fact.event,
+            origin=fact.origin,
+            outcome=fact.outcome,
+            reason=reason,
+        )
+
+    def _connection_paused(self, fact: facts.ConnectionPaused) -> None:
+        self._connection_state.labels(fact.connection).state("paused")
+        self._log.warning(
+            "connection_paused", connection=fact.connection, reason=fact.reason, seconds=round(fact.seconds, 1)
+        )
+
+    def _connection_stopped(self, fact: facts.ConnectionStopped) -> None:
+        self._connection_state.labels(fact.connection).state("stopped")
+        self._log.critical("connection_stopped", connection=fact.connection, reason=fact.reason)
+
+    def _connection_resumed(self, fact: facts.ConnectionResumed) -> None:
+        self._connection_state.labels(fact.connection).state("closed")
+        self._log.info("connection_resumed", connection=fact.connection)
+
+    def _subscription_started(self, fact: facts.SubscriptionStarted) -> None:
+        self._subscription_state.labels(fact.subscription).state("running")
+        self._log.info("subscription_started", subscription=fact.subscription, version=fact.version)
+
+    def _subscription_stopped(self, fact: facts.SubscriptionStopped) -> None:
+        self._subscription_state.labels(fact.subscription).state("stopped")
+        self._log.critical("subscription_stopped", subscription=fact.subscription, reason=fact.reason)
+
+    def _subscription_left(self, fact: facts.SubscriptionLeft) -> None:
+        self._subscription_state.labels(fact.subscription).state("left")
+        self._own(fact.subscription, set())
+        self._log.info("subscription_left", subscription=fact.subscription, reason=fact.reason)
+
+    def _partitions_assigned(self, fact: facts.PartitionsAssigned) -> None:
+        self._rebalances.of(fact.subscription).inc()
+        self._own(fact.subscription, self._owned.get(fact.subscription, set()) | set(fact.partitions))
+        self._log.info("partitions_assigned", subscription=fact.subscription, partitions=in_short(fact.partitions))
+
+    def _partitions_revoked(self, fact: facts.PartitionsRevoked) -> None:
+        self._own(fact.subscription, self._owned.get(fact.subscription, set()) - set(fact.partitions))
+        if not fact.drained:
+            self._not_drained.of(fact.subscription).inc()
+        (self._log.info if fact.drained else self._log.warning)(
+            "partitions_revoked",
+            subscription=fact.subscription,
+            partitions=in_short(fact.partitions),
+            drained=fact.drained,
+        )
+
+    def _commit_failed(self, fact: facts.CommitFailed) -> None:
+        reason = self._reasons.label(fact.reason)
+        self._commit_failures.of(fact.subscription, reason).inc()
+        self._log.warning("commit_failed", subscription=fact.subscription, reason=reason)
+
+    def _slow_projection(self, fact: facts.SlowProjection) -> None:
+        self._slow.of(fact.subscription, fact.event).inc()
+        if (left_out := self._slow_lines.take()) is not None:
+            self._log.warning(
+                "slow_projection",
+                subscription=fact.subscription,
+                event_type=fact.event,
+                seconds=round(fact.seconds, 3),
+                left_out=left_out,
+            )
+
+    def _own(self, subscription: str, partitions: set[tuple[str, int]]) -> None:
+        # facts of one subscription come from one thread, so nobody else replaces the set meanwhile
+        self._owned[subscription] = partitions
+        self._partitions.labels(subscription).set(len(partitions))
+
+    def _reason(self, outcome: Outcome) -> str:
+        return "" if type(outcome) is Delivered else self._reasons.label(getattr(outcome, "reason", ""))
+
+
+class _Children(Generic[Kind]):
+    """A metric with its label children at hand: a dictionary look-up instead of the library's validation and lock."""
+
+    __slots__ = ("_children", "_make")
+
+    def __init__(self, make: Callable[..., Kind]) -> None:
+        self._make = make
+        self._children: dict[tuple[str, ...], Kind] = {}
+
+    def of(self, *labels: str) -> Kind:
+        child = self._children.get(labels)
+        if child is None:
+            # two threads may both come here: the library gives both the same child
+            child = self._children[labels] = self._make(*labels)
+        return child
+
+
+def in_short(partitions: Iterable[tuple[str, int]]) -> str:
+    """Topic-partitions for a line of text: ``accounts.users:0-5,7 billing.invoices:0``."""
+    topics: dict[str, list[int]] = {}
+    for topic, partition in sorted(partitions):
+        topics.setdefault(topic, []).append(partition)
+    return " ".join(f"{topic}:{','.join(_runs(numbers))}" for topic, numbers in topics.items())
+
+
+def _runs(numbers: list[int]) -> list[str]:
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return [f"{first}" if first == last else f"{first}-{last}" for first, last in runs]
+
+
+_WORDS: dict[str, str] = {}
+
+
+def _word(outcome: Outcome) -> str:
+    return _snake(type(outcome).__name__)
+
+
+def _snake(name: str) -> str:
+    word = _WORDS.get(name)
+    if word is None:
+        word = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+        if len(_WORDS) < 100:
+            _WORDS[name] = word
+    return word

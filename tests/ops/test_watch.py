@@ -1,0 +1,287 @@
+"""Facts become metrics and log lines; the health server shows what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from connectors.connector import Delivered, Rejected, RetryLater, Skipped, Unavailable, Unknown
+from consumers import facts
+from ops.watch import health, logs, metrics
+from ops.watch.observe import Observation, in_short
+from schemas.errors import RefusedError
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    logs.configure(json=True, stream=out, level="debug")
+    yield out
+    logs.configure(json=True)
+
+
+def written(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def settled(outcome: Any, *, attempts: int = 1) -> facts.DeliverySettled:
+    return facts.DeliverySettled(
+        subscription="crm-contacts", connection="hubspot", action="contact.upsert", event="accounts.UserSignedUp",
+        outcome=outcome, attempts=attempts, seconds=0.02, age_seconds=1.5,
+    )  # fmt: skip
+
+
+def call(outcome: str = "Delivered") -> facts.CallMade:
+    return facts.CallMade("crm-contacts", "hubspot", "contact.upsert", 3, 0.02, outcome, "ab" * 32)
+
+
+ONE_OF_EACH: list[facts.Fact] = [
+    settled(Delivered("v-1")),
+    settled(Skipped("merged")),
+    settled(Rejected("invalid_email", "code 12 at properties.email")),
+    facts.DeliveryHeld("crm-contacts", "hubspot", "contact.upsert", "e", RetryLater("locked", timedelta(seconds=2)), 1),
+    facts.DeliveryHeld("crm-contacts", "hubspot", "contact.upsert", "e", Unavailable("http_503"), 1),
+    facts.DeliveryHeld("crm-contacts", "hubspot", "contact.upsert", "e", Unknown("timeout"), 1),
+    facts.RecordsNotOurs("crm-contacts", 40),
+    call(),
+    call("Unavailable"),
+    facts.DeadLettered("crm-contacts", "rejected", "invalid_email", "accounts.users/3/17", "accounts.UserSignedUp"),
+    facts.ConnectionPaused("hubspot", "http_429", 12.0),
+    facts.ConnectionStopped("slack", "invalid_auth"),
+    facts.ConnectionResumed("hubspot"),
+    facts.SubscriptionStarted("crm-contacts", "3f9a2c"),
+    facts.SubscriptionStopped("billing-alerts", "5 rejections in a row."),
+    facts.SubscriptionLeft("warehouse", "paused"),
+    facts.PartitionsAssigned("crm-contacts", (("accounts.users", 0), ("accounts.users", 1))),
+    facts.PartitionsRevoked("crm-contacts", (("accounts.users", 1),), False),
+    facts.CommitFailed("crm-contacts", "ILLEGAL_GENERATION"),
+    facts.SlowProjection("crm-contacts", "accounts.UserSignedUp", 0.2),
+]
+
+
+def test_every_kind_of_fact_is_taken_and_none_is_an_error(lines: io.StringIO) -> None:
+    observation = Observation()
+    for fact in ONE_OF_EACH:
+        observation(fact)
+    assert {type(fact) for fact in ONE_OF_EACH} == set(get_args(facts.Fact))
+    assert "fact_not_taken" not in lines.getvalue()
+
+
+def test_facts_are_counted_under_the_names_of_the_list(lines: io.StringIO) -> None:
+    observation = Observation()
+    for fact in ONE_OF_EACH:
+        observation(fact)
+    value = observation.registry.get_sample_value
+    delivered = {"subscription": "crm-contacts", "connection": "hubspot", "action": "contact.upsert"}
+    assert value("backbone_deliveries_total", delivered | {"outcome": "delivered", "reason": ""}) == 1
+    assert value("backbone_deliveries_total", delivered | {"outcome": "rejected", "reason": "invalid_email"}) == 1
+    assert value("backbone_deliveries_held_total", delivered | {"outcome": "retry_later", "reason": "locked"}) == 1
+    assert value("backbone_records_not_ours_total", {"subscription": "crm-contacts"}) == 40
+    assert value("backbone_event_age_seconds_count", {"subscription": "crm-contacts"}) == 3
+    assert value("backbone_partitions_assigned", {"subscription": "crm-contacts"}) == 1
+    assert value("backbone_revocations_not_drained_total", {"subscription": "crm-contacts"}) == 1
+    assert value("backbone_connection_state", {"connection": "slack", "backbone_connection_state": "stopped"}) == 1
+    assert value("backbone_connection_state", {"connection": "hubspot", "backbone_connection_state": "closed"}) == 1
+    shown = {metric.name for metric in observation.registry.collect()}
+    assert shown == {metric.name.removesuffix("_total") for metric in metrics.METRICS}
+
+
+def test_no_metric_has_a_label_outside_the_short_list() -> None:
+    allowed = {"group", "topic", "partition", "subscription", "event", "connection", "action", "outcome", "reason"}
+    for metric in metrics.METRICS:
+        assert set(metric.labels) <= allowed, metric.name
+        assert re.fullmatch(r"backbone_[a-z_]+", metric.name)
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+
+
+def test_a_connector_that_makes_up_reasons_cannot_grow_the_series_without_bound(lines: io.StringIO) -> None:
+    observation = Observation()
+    for number in range(1000):
+        observation(settled(Rejected(f"reason-{number}")))
+        observation(settled(Rejected(f"user {number}@example.org was not found")))
+    series = [s for m in observation.registry.collect() if m.name == "backbone_deliveries" for s in m.samples]
+    assert len([s for s in series if s.name == "backbone_deliveries_total"]) <= 201
+    assert "@example" not in generate_latest(observation.registry).decode()
+
+
+def test_an_observer_never_raises_whatever_it_is_given(lines: io.StringIO) -> None:
+    observation = Observation()
+    observation("not a fact")  # type: ignore[arg-type]
+    assert written(lines)[0]["event"] == "fact_not_taken"
+
+
+def test_many_threads_count_exactly(lines: io.StringIO) -> None:
+    observation = Observation()
+
+    def settle_many() -> None:
+        for _ in range(2000):
+            observation(settled(Delivered()))
+
+    threads = [threading.Thread(target=settle_many) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (
+        observation.registry.get_sample_value("backbone_event_age_seconds_count", {"subscription": "crm-contacts"})
+        == 8000
+    )
+
+
+def test_followed_numbers_are_read_when_they_are_asked_for() -> None:
+    observation = Observation()
+    held = 3
+    observation.follow("warehouse", lanes_held=lambda: held, oldest_s=lambda: 7.5)
+    value = observation.registry.get_sample_value
+    assert value("backbone_lanes_held", {"subscription": "warehouse"}) == 3
+    held = 4
+    assert value("backbone_lanes_held", {"subscription": "warehouse"}) == 4
+    assert value("backbone_oldest_unfinished_seconds", {"subscription": "warehouse"}) == 7.5
+
+
+def test_lines_about_delivered_calls_are_sampled_and_say_how_many_were_left_out(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(logs, "monotonic", lambda: now)
+    observation = Observation()
+    for _ in range(250):
+        observation(call())
+    now = 1001.0
+    observation(call())
+    called = [line for line in written(lines) if line["event"] == "vendor_called"]
+    assert len(called) == 101
+    assert called[-1]["left_out"] == 150
+    assert called[0].keys() >= {"connection", "action", "outcome", "seconds", "deliveries", "idempotency_key", "time"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), max_size=40), st.integers(1, 20))
+def test_a_line_budget_writes_or_counts_every_line(steps: list[tuple[int, int]], limit: int) -> None:
+    budget = logs.LineBudget(limit)
+    now, asked, accounted = 0, 0, 0
+    for seconds, lines_wanted in steps:
+        now += seconds
+        for _ in range(lines_wanted):
+            asked += 1
+            if (left_out := budget.take(now)) is not None:
+                accounted += 1 + left_out
+    if (left_out := budget.take(now + 1)) is not None:
+        accounted += left_out
+    assert accounted == asked
+
+
+def test_dead_letters_are_always_logged_with_their_place(lines: io.StringIO) -> None:
+    observation = Observation()
+    for offset in range(300):
+        observation(facts.DeadLettered("s", "rejected", "invalid_email", f"accounts.users/3/{offset}", "e"))
+    found = [line for line in written(lines) if line["event"] == "dead_lettered"]
+    assert len(found) == 300
+    assert found[0]["level"] == "error"
+    assert found[0]["origin"] == "accounts.users/3/0"
+
+
+def test_an_exception_is_logged_without_its_text(lines: io.StringIO) -> None:
+    try:
+        raise ValueError("ana@example.org is not valid")
+    except ValueError as error:
+        logs.logger().error("failed", exc_info=error)
+        logging.getLogger("some.library").error("it failed", exc_info=True)
+    ours, theirs = written(lines)
+    assert "ana@example.org" not in lines.getvalue()
+    assert ours["error"] == theirs["error"] == "builtins.ValueError"
+    assert ours["at"][-1].startswith("test_watch.py:")
+    assert theirs["logger"] == "some.library"
+
+
+def test_a_terminal_gets_words_and_a_pipe_gets_json() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal, pipe = Terminal(), io.StringIO()
+    try:
+        logs.configure(stream=terminal)
+        logs.logger().info("subscription_started", subscription="crm-contacts")
+        logs.configure(stream=pipe)
+        logs.logger().info("subscription_started", subscription="crm-contacts")
+    finally:
+        logs.configure(json=True)
+    assert "subscription_started" in terminal.getvalue()
+    assert "crm-contacts" in terminal.getvalue()
+    with pytest.raises(ValueError):
+        json.loads(terminal.getvalue())
+    assert json.loads(pipe.getvalue())["subscription"] == "crm-contacts"
+
+
+def test_lines_below_the_level_are_not_written() -> None:
+    out = io.StringIO()
+    logs.configure(json=True, stream=out, level="warning")
+    try:
+        logs.logger().info("quiet")
+        logs.logger().warning("loud")
+    finally:
+        logs.configure(json=True)
+    assert [line["event"] for line in written(out)] == ["loud"]
+
+
+def get(url: str, accept: str = "*/*") -> tuple[int, str, str]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=5) as answer:
+            return answer.status, answer.read().decode(), answer.headers["Content-Type"]
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(), error.headers["Content-Type"]
+
+
+async def test_the_health_server_says_what_it_is_told_and_shows_the_metrics() -> None:
+    observation = Observation()
+    observation(settled(Delivered()))
+    able = {"live": True, "ready": False}
+    server = await health.serve(
+        "127.0.0.1", 0, live=lambda: able["live"], ready=lambda: able["ready"], registry=observation.registry
+    )
+    try:
+        base = f"http://127.0.0.1:{server.port}"
+        assert (await asyncio.to_thread(get, f"{base}/live"))[:2] == (200, "ok\n")
+        assert (await asyncio.to_thread(get, f"{base}/ready"))[:2] == (503, "no\n")
+        able["ready"] = True
+        assert (await asyncio.to_thread(get, f"{base}/ready"))[0] == 200
+        status, text, kind = await asyncio.to_thread(get, f"{base}/metrics")
+        assert status == 200
+        assert kind.startswith("text/plain")
+        assert 'backbone_deliveries_total{action="contact.upsert"' in text
+        openmetrics = await asyncio.to_thread(get, f"{base}/metrics", "application/openmetrics-text; version=1.0.0")
+        assert openmetrics[1].endswith("# EOF\n")
+        assert (await asyncio.to_thread(get, f"{base}/secrets"))[0] == 404
+    finally:
+        await server.stop()
+        await server.stop()
+
+
+async def test_a_port_in_use_is_one_clear_sentence() -> None:
+    def yes() -> bool:
+        return True
+
+    server = await health.serve("127.0.0.1", 0, live=yes, ready=yes, registry=CollectorRegistry())
+    try:
+        with pytest.raises(RefusedError, match=r"cannot be served on 127\.0\.0\.1:\d+: .*Choose another port"):
+            await health.serve("127.0.0.1", server.port, live=yes, ready=yes, registry=CollectorRegistry())
+    finally:
+        await server.stop()
+
+
+def test_partitions_are_written_as_runs() -> None:
+    assert in_short([("b", 0), ("a", 5), ("a", 0), ("a", 1), ("a", 2)]) == "a:0-2,5 b:0"
