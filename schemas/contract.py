@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from schemas import avsc
+from schemas.avsc import Problem, shown
+from schemas.duration import parse_duration
+from schemas.errors import InputError
+from schemas.findings import did_you_mean
 
 PERSONAL_DATA_CLASSES = (
     "email", "phone", "name", "address", "ip", "birth_date", "government_id", "bank", "payment_card", "health",
     "location", "free_text", "other", "none",
 )  # fmt: skip
+
+STATUSES = ("draft", "live", "deprecated")
+CONSTRAINTS = ("pattern", "minLength", "maxLength", "minimum", "maximum")
+FILE_MAX = 256 << 10
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +71,16 @@ class Contract:
         """The registry's subject by TopicRecordNameStrategy."""
         return f"{self.topic}-{self.name}"
 
+    @property
+    def domain(self) -> str:
+        """The name without its last part: ``billing`` of ``billing.InvoiceCreated``."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def text(self) -> str:
+        """The schema as it is sent to a registry: one line, the same for the same schema."""
+        return json.dumps(self.schema, ensure_ascii=False, separators=(",", ":"))
+
 
 class Contracts(Mapping[str, Contract]):
     """All contracts known here, by full name (``billing.InvoiceCreated``). Immutable."""
@@ -80,9 +105,224 @@ class Contracts(Mapping[str, Contract]):
         return topics
 
 
+def contract_from_schema(schema: Mapping[str, Any], file: str = "") -> Contract:
+    """The contract that a parsed .avsc states. ``file`` is named in errors and kept.
+
+    Raises InputError with the first place that keeps it from being a contract; ``lint`` tells all of them.
+    """
+    found = contract_problems(schema)
+    if found:
+        raise _not_a_contract(found, file)
+    promise = schema["backbone"]
+    whole = avsc.resolved(schema)
+    return Contract(
+        name=whole["name"],
+        topic=promise["topic"],
+        key=promise["key"],
+        entity=promise.get("entity", promise["key"]),
+        owner=promise["owner"],
+        contact=promise.get("contact", ""),
+        doc=str(schema.get("doc", "")),
+        status=promise.get("status", "live"),
+        freshness_slo=parse_duration(promise["freshness_slo"]),
+        retention=parse_duration(promise["retention"]),
+        schema=schema,
+        fields={found.path: found for found in _fields(whole, "")},
+        file=file,
+    )
+
+
 def load_contracts(folder: Path) -> Contracts:
     """Every ``<domain>/<Name>.avsc`` below ``folder``.
 
     Raises InputError naming the file and the place for a file that cannot be read or is not a contract.
     """
-    raise NotImplementedError(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder of contracts.")
+    return _load(sorted(folder.rglob("*.avsc")))
+
+
+@cache
+def engine_contracts() -> Contracts:
+    """The engine's own events (``schemas/backbone``)."""
+    return _load(sorted((Path(__file__).parent / "backbone").glob("*.avsc")))
+
+
+def _load(files: Iterable[Path]) -> Contracts:
+    contracts: dict[str, Contract] = {}
+    for file in files:
+        contract = load_contract(file)
+        twin = contracts.setdefault(contract.name, contract)
+        if twin is not contract:
+            raise InputError(f"{file}: {contract.name} is defined in {twin.file} too; an event has one file.")
+    return Contracts(contracts)
+
+
+def load_contract(file: Path) -> Contract:
+    """The contract in one .avsc file. Raises InputError naming the file and the place."""
+    schema = avsc.parse(read_bytes(file), str(file))
+    if not isinstance(schema, dict):
+        raise InputError(f"{file}: a contract is one Avro record, a JSON object.")
+    return contract_from_schema(schema, str(file))
+
+
+def read_bytes(file: Path) -> bytes:
+    """The file's bytes, at most ``FILE_MAX``. Raises InputError for a file that cannot be read or is too large."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(FILE_MAX + 1)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or 'input/output error'}).") from None
+    if len(text) > FILE_MAX:
+        raise InputError(f"{file}: a contract of more than {FILE_MAX >> 10} kB is not read.")
+    return text
+
+
+def _not_a_contract(found: list[Problem], file: str) -> InputError:
+    first = found[0]
+    place = " ".join(part for part in (file, first.path) if part)
+    more = f" ({len(found) - 1} more: backbone schema check)" if len(found) > 1 else ""
+    return InputError(f"{place}: {first.message}{more}" if place else f"{first.message}{more}")
+
+
+def contract_problems(schema: Mapping[str, Any]) -> list[Problem]:
+    """What keeps a parsed .avsc from being a contract; empty: ``contract_from_schema`` accepts it."""
+    found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
+    if found:
+        return found
+    if not isinstance(schema, Mapping) or schema.get("type") != "record":
+        return [Problem("/type", "not-a-record", "a contract is an Avro record.")]
+    found = [*_promise_problems(schema)]
+    for record, path in _records_with_paths(schema, ""):
+        for index, one in enumerate(record["fields"]):
+            found += _attribute_problems(one, f"{path}/fields/{index}")
+    return found
+
+
+def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
+    if "." not in avsc.full_name(schema):
+        yield Problem("/namespace", "no-namespace", "an event needs a 'namespace', its domain (billing).")
+    promise = schema.get("backbone")
+    if not isinstance(promise, Mapping):
+        yield Problem(
+            "/backbone", "no-promise", "a contract needs 'backbone': topic, key, owner, freshness_slo, retention."
+        )
+        return
+    known = ("topic", "key", "entity", "owner", "contact", "status", "freshness_slo", "retention", "replaces", "sunset")
+    for name, value in promise.items():
+        if name not in known:
+            yield Problem(
+                "/backbone" + avsc.pointer(name),
+                "unknown-attribute",
+                f"{shown(name)} is not known here.{did_you_mean(str(name), known)}",
+            )
+        elif not isinstance(value, str) or len(value) > 500:
+            yield Problem(f"/backbone/{name}", "bad-attribute", "a text is expected here.")
+    for name in ("topic", "key", "owner", "freshness_slo", "retention"):
+        if not promise.get(name):
+            yield Problem(f"/backbone/{name}", f"no-{name.replace('_', '-')}", f"a contract needs {shown(name)}.")
+    topic = promise.get("topic")
+    if isinstance(topic, str) and topic and (not _TOPIC.match(topic) or topic in (".", "..")):
+        yield Problem("/backbone/topic", "bad-topic", "a topic is at most 249 letters, digits and . _ -")
+    if promise.get("status", "live") not in STATUSES:
+        yield Problem("/backbone/status", "bad-status", f"the status is one of {', '.join(STATUSES)}.")
+    for name in ("freshness_slo", "retention"):
+        try:
+            if isinstance(promise.get(name), str) and promise[name]:
+                parse_duration(promise[name])
+        except InputError as error:
+            yield Problem(f"/backbone/{name}", "bad-duration", str(error))
+    fields = {one["name"]: one for one in schema["fields"]}
+    for name in ("key", "entity"):
+        path = promise.get(name)
+        if isinstance(path, str) and path and path not in fields:
+            hint = did_you_mean(path, fields)
+            yield Problem(f"/backbone/{name}", f"bad-{name}", f"there is no field {shown(path)}.{hint}")
+        elif isinstance(path, str) and path and not _string_like(fields[path]["type"]):
+            yield Problem(f"/backbone/{name}", f"bad-{name}", f"the {name} must be a required string field.")
+
+
+def _string_like(type_: Any) -> bool:
+    return bool(type_ == "string" or (isinstance(type_, Mapping) and type_.get("type") == "string"))
+
+
+def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    stated = one.get("personal_data")
+    if stated is not None and stated not in PERSONAL_DATA_CLASSES:
+        hint = did_you_mean(str(stated), PERSONAL_DATA_CLASSES)
+        message = f"the personal-data class is one of {', '.join(PERSONAL_DATA_CLASSES)}.{hint}"
+        yield Problem(f"{path}/personal_data", "bad-personal-data", message)
+    if not isinstance(one.get("doc", ""), str):
+        yield Problem(f"{path}/doc", "bad-attribute", "a text is expected here.")
+    if not isinstance(one.get("examples", []), list):
+        yield Problem(f"{path}/examples", "bad-attribute", "a list is expected here.")
+    for name in ("minLength", "maxLength", "minimum", "maximum"):
+        value = one.get(name, 0)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or (name.endswith("Length") and not value >= 0)
+        ):
+            yield Problem(f"{path}/{name}", "bad-constraint", "a number is expected here.")
+    pattern = one.get("pattern")
+    if pattern is not None:
+        yield from _pattern_problems(pattern, f"{path}/pattern")
+
+
+def _pattern_problems(pattern: Any, path: str) -> Iterator[Problem]:
+    if not isinstance(pattern, str) or len(pattern) > 1000:
+        yield Problem(path, "bad-pattern", "a regular expression of at most 1,000 characters is expected here.")
+        return
+    if re.search(r"\(\?[=!<]|\\[1-9]|\(\?P=", pattern):
+        message = "looking ahead or back and referring back are not understood everywhere; write it without."
+        yield Problem(path, "bad-pattern", message)
+        return
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        yield Problem(path, "bad-pattern", "it is not a regular expression.")
+
+
+def _records_with_paths(schema: Any, path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Every record where it is defined, with its JSON pointer. The schema has no structural problem."""
+    if isinstance(schema, list):
+        for index, branch in enumerate(schema):
+            yield from _records_with_paths(branch, f"{path}/{index}")
+    elif isinstance(schema, Mapping):
+        if schema["type"] in ("record", "error"):
+            yield schema, path
+            for index, one in enumerate(schema["fields"]):
+                yield from _records_with_paths(one["type"], f"{path}/fields/{index}/type")
+        elif schema["type"] == "array":
+            yield from _records_with_paths(schema["items"], f"{path}/items")
+        elif schema["type"] == "map":
+            yield from _records_with_paths(schema["values"], f"{path}/values")
+        elif not isinstance(schema["type"], str):
+            yield from _records_with_paths(schema["type"], f"{path}/type")
+
+
+def _fields(type_: Any, prefix: str) -> Iterator[Field]:
+    """The fields below a resolved type: of a record, of the records in an array, of the values of a map (``.*``)."""
+    type_, _ = avsc.without_null(type_)
+    if isinstance(type_, list):
+        return
+    if not isinstance(type_, Mapping):
+        return
+    if type_["type"] == "array":
+        yield from _fields(type_["items"], prefix)
+    elif type_["type"] == "map":
+        yield from _fields(type_["values"], f"{prefix}.*" if prefix else "*")
+    elif type_["type"] in ("record", "error"):
+        for one in type_["fields"]:
+            path = f"{prefix}.{one['name']}" if prefix else one["name"]
+            _, optional = avsc.without_null(one["type"])
+            yield Field(
+                path=path,
+                type=one["type"],
+                doc=one.get("doc", ""),
+                optional=optional,
+                personal_data=one.get("personal_data"),
+                examples=tuple(one.get("examples", ())),
+                constraints={name: one[name] for name in CONSTRAINTS if name in one},
+            )
+            yield from _fields(one["type"], path)
