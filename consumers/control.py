@@ -166,6 +166,46 @@ def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) 
     raise ValueError(f"unknown key part {rest[0]}")
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where to read a partition from. ``offset`` None: its beginning. ``first``: nobody has committed it yet, so it is
+    committed at once and its start marked started."""
+
+    offset: int | None
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoPosition:
+    """Nobody knows where to go on: the subscription stops and says so; nothing restarts by itself."""
+
+    reason: str
+
+
+def begin_at(
+    subscription: AttachedSubscription, topic: str, partition: int, committed: int | None
+) -> Begin | NoPosition:
+    """Where one newly assigned partition is read from; ``committed`` is the group's offset, None without one."""
+    if committed is not None:
+        return Begin(committed, first=False)
+    start = subscription.starts.get((topic, partition))
+    name = subscription.name
+    if start is not None and start.state == "pending":
+        return Begin(start.offset, first=True)
+    if start is not None:
+        return NoPosition(
+            f"the committed position of {topic}/{partition} is gone (a group that is empty for 7 days loses its "
+            f"offsets); it began at {start.offset}. Choose where to go on: backbone rewind {name} --to POSITION"
+        )
+    attached_with = 0 if subscription.definition is None else subscription.definition.topics.get(topic, 0)
+    if attached_with and partition >= attached_with:
+        return Begin(None, first=True)  # a partition that was added later: all of it is new
+    return NoPosition(
+        f"no start is recorded for {topic}/{partition}. Attach it with one: "
+        f"backbone subscription attach {name} --from earliest|latest|@TIME"
+    )
+
+
 def definition_record(name: str, definition: Definition | None) -> ControlRecord:
     """The record that attaches (or with None detaches) a subscription."""
     return _record(f"subscription|{name}", definition)
