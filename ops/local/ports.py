@@ -1,0 +1,46 @@
+"""Ports on 127.0.0.1: free ones are chosen once and then kept, unless another program has taken one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping, Sequence
+
+
+def choose(names: Sequence[str], kept: Mapping[str, int]) -> dict[str, int]:
+    """A port for each name: the kept one while it is free, else one that is free now; all different."""
+    chosen: dict[str, int] = {}
+    with contextlib.ExitStack() as held:
+        for name in names:
+            kept_port = kept.get(name)
+            listener = _listen(kept_port) if kept_port and kept_port not in chosen.values() else None
+            if listener is None:
+                listener = _listen(0)
+            if listener is None:
+                raise OSError("no free port on 127.0.0.1")
+            # held until all are chosen, so that no two names get the same
+            held.enter_context(listener)
+            chosen[name] = listener.getsockname()[1]
+    return chosen
+
+
+def _listen(port: int) -> socket.socket | None:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # a port whose last connections are still fading away counts as free, as it does for the servers
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        return None
+    return listener
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens there now."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

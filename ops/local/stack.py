@@ -1,0 +1,263 @@
+"""The local stack as a whole: start it, find it running, stop it, look into it, throw its data away.
+
+Everything lies in one folder (``.backbone`` of a project); programs may be shared between stacks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ops.local.aot import jvm_options, make_caches
+from ops.local.artifacts import artifacts as fetch_artifacts
+from ops.local.java import find_java
+from ops.local.kafka import Kafka
+from ops.local.ports import choose
+from ops.local.process import ProcessId, resident_mib, running, spawn, stop
+from ops.local.registry import Registry
+from ops.local.state import Address, State, alone
+from ops.local.vendors import read_urls
+from schemas.errors import UnreachableError
+
+__all__ = ["PARTS", "Address", "Part", "PartStatus", "Started", "down", "logs", "reset", "status", "up"]
+
+Part = Literal["kafka", "registry", "vendors"]
+PARTS: tuple[Part, ...] = ("kafka", "registry", "vendors")
+READY_MAX_S = 60.0
+PROGRAMS_MAX_S = 900.0
+READY_POLL_S = 0.02
+STOP_GRACE_S = 20.0
+LOG_MAX_BYTES = 10_000_000
+LOG_LINES_SHOWN = 12
+_TITLES: dict[Part, str] = {
+    "kafka": "Kafka",
+    "registry": "The registry",
+    "vendors": "The process with the vendors' fakes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What ``up`` did: ``started`` is empty when everything was running already; ``notes`` are worth reading."""
+
+    address: Address
+    started: tuple[Part, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """``state``: ``running``; ``ended`` (it was started and is gone, by itself or killed); ``down``."""
+
+    part: Part
+    state: Literal["running", "ended", "down"]
+    pid: int | None
+    address: str | None
+    memory_mib: int | None
+    log: Path
+
+
+def _silent(_words: str) -> None:
+    """For callers that do not want to hear about progress."""
+
+
+def up(
+    folder: Path,
+    *,
+    artifacts: Path | None = None,
+    parts: Collection[Part] = PARTS,
+    say: Callable[[str], None] = _silent,
+    sustained: bool = False,
+) -> Started:
+    """Start what is not running yet and wait until it answers. Blocks; a second call finds the running stack.
+
+    ``artifacts`` is where programs and their start-up caches are shared (``folder/artifacts``). ``say`` hears one
+    sentence for each thing worth knowing. ``sustained`` lets Kafka's JVM optimise fully (benchmarks).
+    On any failure, and on Ctrl-C, what this call started is stopped again. Data is kept between runs.
+    Raises UnreachableError when a part does not start, with the end of its log; RefusedError when another ``up``
+    holds the stack too long.
+    """
+    state = State(folder)
+    begun = time.monotonic()
+    with state.lock():
+        before = {part: process for part, process in state.processes().items() if running(process)}
+        for part in sorted(set(state.processes()) - set(before)):
+            say(f"{part} was started earlier and has ended without 'backbone local down': it is started again")
+        missing = [part for part in PARTS if part in parts and part not in before]
+        address = state.address()
+        if not missing and address is not None:
+            return Started(address, (), time.monotonic() - begun)
+        # a part that runs on is checked like the others: it may have been left in the middle of its start
+        address = _Start(state, artifacts or folder / "artifacts", before, say, sustained).run(parts, missing)
+        return Started(address, tuple(missing), time.monotonic() - begun)
+
+
+class _Start:
+    """One start of some parts: remembers what it started, to take it back on failure."""
+
+    def __init__(
+        self, state: State, shared: Path, processes: dict[str, ProcessId], say: Callable[[str], None], sustained: bool
+    ) -> None:
+        self.state = state
+        self.say = say
+        self.sustained = sustained
+        self.processes = processes
+        java = find_java()
+        with alone(shared / "lock", wait_s=PROGRAMS_MAX_S):
+            programs = fetch_artifacts(shared.absolute(), java, say)
+            make_caches(java, programs, say)
+        names = {"kafka": ("kafka", "controller"), "registry": ("registry", "registry-management")}
+        kept = state.ports()
+        held = {name: kept[name] for part in self.processes for name in names.get(part, ()) if name in kept}
+        free = [name for part in ("kafka", "registry") for name in names[part] if name not in held]
+        ports = {**choose(free, kept), **held}
+        state.put_ports(ports)
+        inner = state.inner.absolute()
+        self.kafka = Kafka(java, programs, inner / "kafka", ports["kafka"], ports["controller"])
+        self.registry = Registry(java, programs, inner / "registry", ports["registry"], ports["registry-management"])
+
+    def run(self, parts: Collection[Part], missing: list[Part]) -> Address:
+        started: list[Part] = []
+        try:
+            # the slowest first: they start beside each other
+            for part in ("registry", "kafka", "vendors"):
+                if part in missing:
+                    started.append(part)
+                    self._start(part)
+            for part in PARTS:
+                if part in parts:
+                    self._wait(part)
+            if "registry" in parts:
+                self.registry.set_compatibility()
+        except BaseException:
+            self._take_back(started)
+            raise
+        address = Address(self.kafka.bootstrap, self.registry.url, self._urls())
+        self.state.put_address(address)
+        return address
+
+    @property
+    def _fakes(self) -> Path:
+        return self.state.inner / "fakes.json"
+
+    def _start(self, part: Part) -> None:
+        log = logs(self.state.folder, part)
+        if log.exists() and log.stat().st_size > LOG_MAX_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        match part:
+            case "kafka":
+                self.kafka.prepare(self.say)
+                command = self.kafka.command(*jvm_options(self.kafka.cache), sustained=self.sustained)
+            case "registry":
+                self.registry.prepare(self.say)
+                command = self.registry.command(*jvm_options(self.registry.cache))
+            case "vendors":
+                command = [sys.executable, "-m", "ops.local.vendors", "--state", str(self._fakes.absolute())]
+        self.processes[part] = spawn(command, log=log, folder=self.state.inner)
+        self.state.put_processes(self.processes)
+
+    def _wait(self, part: Part) -> None:
+        probe = {"kafka": self.kafka.ready, "registry": self.registry.ready, "vendors": self._fakes_written}[part]
+        process = self.processes[part]
+        until = time.monotonic() + READY_MAX_S
+        while not probe():
+            if not running(process):
+                raise UnreachableError(f"{_TITLES[part]} ended while starting. {_end_of_log(self.state.folder, part)}")
+            if time.monotonic() >= until:
+                raise UnreachableError(
+                    f"{_TITLES[part]} did not answer within {READY_MAX_S:.0f} s. {_end_of_log(self.state.folder, part)}"
+                )
+            time.sleep(READY_POLL_S)
+
+    def _urls(self) -> dict[str, str]:
+        vendors = self.processes.get("vendors")
+        return (read_urls(self._fakes, pid=vendors.pid) or {}) if vendors else {}
+
+    def _fakes_written(self) -> bool:
+        return read_urls(self._fakes, pid=self.processes["vendors"].pid) is not None
+
+    def _take_back(self, started: list[Part]) -> None:
+        for part in started:
+            if process := self.processes.pop(part, None):
+                stop(process, grace_s=STOP_GRACE_S)
+        self.state.put_processes(self.processes)
+
+
+def down(folder: Path) -> list[Part]:
+    """Stop all that was started here; answers what was still running. Blocks until it has ended (SIGKILL after 20 s)."""
+    state = State(folder)
+    if not state.inner.is_dir():
+        return []
+    with state.lock():
+        return _stop_all(state)
+
+
+def _stop_all(state: State) -> list[Part]:
+    # first the address: nobody should begin to talk to what is ending
+    state.put_address(None)
+    processes = state.processes()
+    stopped: list[Part] = []
+    for part in PARTS:
+        if part in processes and stop(processes[part], grace_s=STOP_GRACE_S) != "gone":
+            stopped.append(part)
+    state.put_processes({})
+    return stopped
+
+
+def status(folder: Path) -> list[PartStatus]:
+    """What is true of each part now. Changes nothing, waits for nobody."""
+    state = State(folder)
+    processes, address = state.processes(), state.address()
+    found = []
+    for part in PARTS:
+        process = processes.get(part)
+        alive = process is not None and running(process)
+        where = {
+            "kafka": address.kafka if address else None,
+            "registry": address.registry if address else None,
+            "vendors": ", ".join(f"{name} {url}" for name, url in address.fakes.items()) if address else None,
+        }[part]
+        found.append(
+            PartStatus(
+                part,
+                "running" if alive else "ended" if process else "down",
+                process.pid if process and alive else None,
+                where if alive else None,
+                resident_mib(process) if process and alive else None,
+                logs(folder, part),
+            )
+        )
+    return found
+
+
+def logs(folder: Path, part: Part) -> Path:
+    """The file with everything the part has said; it may not exist yet."""
+    return State(folder).logs / f"{part}.log"
+
+
+def reset(folder: Path) -> list[Part]:
+    """Stop the stack and throw its data away: topics, schemas, positions. Ports, logs and programs stay."""
+    state = State(folder)
+    if not state.inner.is_dir():
+        return []
+    with state.lock():
+        stopped = _stop_all(state)
+        for part in ("kafka", "registry"):
+            shutil.rmtree(state.inner / part, ignore_errors=True)
+        return stopped
+
+
+def _end_of_log(folder: Path, part: Part) -> str:
+    path = logs(folder, part)
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+    except OSError:
+        lines = []
+    if not lines:
+        return f"Its log is empty: {path}"
+    return f"The end of {path}:\n" + "\n".join(f"  {line[:300]}" for line in lines)

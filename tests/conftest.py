@@ -1,0 +1,106 @@
+"""What the tests of every folder share: the locked environment, one Kafka and one registry a run, fresh topics."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ops import local
+from ops.local.process import ProcessId, identify, running
+from tests.lock import differences
+from tests.waiting import eventually
+
+ROOT = Path(__file__).resolve().parent.parent
+STACKS = ROOT / ".backbone" / "test"
+"""One folder for each test run, named by its process, so that runs beside each other do not meet."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop before the first test when other versions are installed than the locked ones: pip falls back silently."""
+    if found := differences(ROOT / "requirements-dev.lock"):
+        raise pytest.UsageError(
+            "The installed packages are not the locked ones: "
+            + ", ".join(found[:5])
+            + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            + ". Install them: make .venv (or: .venv/bin/pip install --require-hashes -r requirements-dev.lock)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The Kafka and the registry of this test run. ``folder`` is laid out like a project's ``.backbone`` folder:
+    its ``local.json`` names both, its ``local/logs`` holds what they say."""
+
+    bootstrap: str
+    registry_url: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A real Kafka and a real registry, started when the first test asks and stopped after the last one."""
+    _sweep()
+    mine = identify(os.getpid())
+    assert mine is not None
+    folder = STACKS / f"{mine.pid}_{mine.started}"
+    try:
+        started = local.up(folder, artifacts=ROOT / ".backbone" / "artifacts", parts=("kafka", "registry"))
+        yield Stack(started.address.kafka, started.address.registry, folder)
+    finally:
+        local.down(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Stop what a killed test run has left behind."""
+    for folder in STACKS.glob("*_*"):
+        pid, _, started = folder.name.partition("_")
+        if pid.isdigit() and not running(ProcessId(int(pid), started)):
+            local.down(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A name no other test has: put it before topics, groups and subjects."""
+    return f"t{next(_numbers)}-{uuid.uuid4().hex[:8]}"
+
+
+MakeTopic = Callable[..., str]
+
+
+@pytest.fixture
+def make_topic(stack: Stack, prefix: str) -> MakeTopic:
+    """``make_topic("invoices", partitions=3, config={...})`` creates ``<prefix>.invoices`` and answers its full name.
+
+    LogAppendTime like every topic of the backbone, unless ``config`` says otherwise. The topic can be used at once.
+    """
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": stack.bootstrap})
+
+    def make(name: str = "events", partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+        topic = f"{prefix}.{re.sub(r'[^A-Za-z0-9._-]', '-', name)}"
+        settings = {"message.timestamp.type": "LogAppendTime", **(config or {})}
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=settings)
+        admin.create_topics([new])[topic].result(30)
+
+        def led() -> bool:
+            found = admin.list_topics(topic, timeout=10).topics[topic]
+            return found.error is None and sum(p.leader >= 0 for p in found.partitions.values()) == partitions
+
+        eventually(led, about=f"a leader for every partition of {topic}")
+        return topic
+
+    return make
