@@ -1,0 +1,329 @@
+"""What every command is given: the screen, the project, the context, and lazily everything that talks to the outside.
+
+``App`` is click's ``obj``. Nothing is imported, read or connected before it is asked for; what was made is kept, and
+``close`` ends it. Not thread-safe: one command, one main thread. A command looks like this::
+
+    @click.command()
+    @screen_options
+    @click.pass_obj
+    def lag(app: App, ...) -> None: ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from ops.screen import OUTPUTS, Screen
+from schemas.errors import BackboneError, NotAllowedError, NotFoundError, UnreachableError
+from schemas.findings import did_you_mean
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+    from confluent_kafka.admin import AdminClient
+    from producers.publisher import Publisher
+    from schemas.codec import Decoder, Encoder
+    from schemas.registry import Registry
+
+    from connectors.connector import ConnectorType
+    from consumers.control import ControlSnapshot
+    from consumers.subscription import Subscription
+    from ops.settings import Context, Project
+    from producers.kafka import RecordProducer
+    from schemas.contract import Contracts
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+AWAY = frozenset({
+    "_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_RESOLVE", "REQUEST_TIMED_OUT",
+    "COORDINATOR_NOT_AVAILABLE", "LEADER_NOT_AVAILABLE", "BROKER_NOT_AVAILABLE",
+})  # fmt: skip
+"""Kafka's errors that mean that nobody answers."""
+
+CLUSTER_TIMEOUT_S = 8.0
+"""How long a command waits for the cluster before it says that it cannot be reached (exit 8)."""
+
+
+class App:
+    """Everything a command may need, made when it is first asked for and kept."""
+
+    def __init__(self) -> None:
+        self.screen = Screen()
+        self.interrupted = "Interrupted."
+        """The sentence of exit 130; whoever does long work says here how to go on."""
+        self._made: dict[str, Any] = {}
+        self._closing: list[Callable[[], object]] = []
+
+    # ---- where we are -----------------------------------------------------------------------------------------
+
+    def choose_context(self, name: str) -> None:
+        """Take the context of that name; NotFoundError with a suggestion if backbone.toml has none of it."""
+        self.screen.context = name
+        if name != "local":
+            self.project.context_settings(name)
+
+    @property
+    def project(self) -> Project:
+        """backbone.toml, read and checked. Raises InputError, NotFoundError."""
+        from ops.settings import load_project
+
+        return self._once("project", load_project)
+
+    @property
+    def context(self) -> Context:
+        """The chosen context with its addresses. Raises UnreachableError if ``local`` is chosen and not running."""
+        return self._once("context", lambda: self.project.context(self.screen.context))
+
+    # ---- contracts and registry -------------------------------------------------------------------------------
+
+    @property
+    def contracts(self) -> Contracts:
+        """The project's contracts: from its folder, or from the registry where ``schemas = "registry"``."""
+        return self._once("contracts", self._contracts)
+
+    @property
+    def engine_contracts(self) -> Contracts:
+        """The backbone's own events (``backbone.ChangeApplied`` ...)."""
+        from schemas.contract import engine_contracts
+
+        return self._once("engine_contracts", engine_contracts)
+
+    @property
+    def registry(self) -> Registry:
+        return self._once("registry", self._open_registry)
+
+    @property
+    def encoder(self) -> Encoder:
+        from schemas.codec import Encoder
+
+        return self._once("encoder", lambda: Encoder(self.registry))
+
+    @property
+    def decoder(self) -> Decoder:
+        from schemas.codec import Decoder
+
+        return self._once("decoder", lambda: Decoder(self.registry))
+
+    # ---- Kafka ------------------------------------------------------------------------------------------------
+
+    def admin(self) -> AdminClient:
+        """The cluster's AdminClient. Making it does not connect; ``cluster`` errors come from its calls and are
+        translated by ``translated``."""
+        from confluent_kafka.admin import AdminClient
+
+        return self._once("admin", lambda: AdminClient(self._client()))
+
+    def consumer(self, **settings: Any) -> Consumer:
+        """A consumer that belongs to no group (``assign`` only) and commits nothing; give librdkafka's settings with
+        ``_`` for ``.`` (``isolation_level="read_uncommitted"``). It is closed with the app."""
+        from confluent_kafka import Consumer
+
+        wanted = {name.replace("_", "."): value for name, value in settings.items()}
+        consumer = Consumer(
+            self._client()
+            | {
+                # librdkafka wants a name even where no group is used; nothing is ever committed under it
+                "group.id": "backbone-reader",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+                "check.crcs": True,
+            }
+            | wanted
+        )
+        self._closing.append(consumer.close)
+        return consumer
+
+    def producer(self) -> RecordProducer:
+        from producers.kafka import RecordProducer
+
+        def make() -> RecordProducer:
+            producer = RecordProducer(self._client())
+            self._closing.append(lambda: producer.close(5.0))
+            return producer
+
+        return self._once("producer", make)
+
+    def publisher(self) -> Publisher:
+        """Publishes events as a service would, with this context's cluster and registry. Closed with the app, where
+        something unconfirmed is said."""
+        from producers import KafkaPublisher
+
+        def make() -> Publisher:
+            publisher = KafkaPublisher(self.context.publisher_settings())
+            self._closing.append(publisher.close)
+            return publisher
+
+        return self._once("publisher", make)
+
+    def control(self) -> ControlSnapshot:
+        """What ``backbone.control`` says now: read from its beginning to its end, every time. A topic that is not
+        there yet reads as empty."""
+        from ops.control import read_control
+
+        return read_control(self)
+
+    # ---- connectors and subscriptions -------------------------------------------------------------------------
+
+    @property
+    def connector_types(self) -> Mapping[str, ConnectorType]:
+        """Installed connectors by name."""
+        from connectors.connector import connector_types
+
+        return self._once("connector_types", connector_types)
+
+    @property
+    def connection_types(self) -> Mapping[str, ConnectorType]:
+        """The connector of every connection of backbone.toml, by the connection's name."""
+        return self._once("connection_types", lambda: self.project.connection_types(self.connector_types))
+
+    def subscription_files(self) -> dict[str, Path]:
+        """The project's subscription files by name."""
+        folder = self.project.subscriptions
+        return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder.is_dir() else {}
+
+    def subscription_file(self, name: str) -> Path:
+        """One of them. Raises NotFoundError with a suggestion."""
+        files = self.subscription_files()
+        if name not in files:
+            raise NotFoundError(
+                f"There is no subscription '{name}' in {self.project.subscriptions}.{did_you_mean(name, files)}"
+            )
+        return files[name]
+
+    def subscriptions(self) -> dict[str, Subscription]:
+        """Every subscription file, loaded. Raises SubscriptionError for the first one that is wrong."""
+        from consumers.subscription import load_subscription
+
+        return {
+            name: load_subscription(path, contracts=self.contracts, connections=self.connection_types)
+            for name, path in self.subscription_files().items()
+        }
+
+    # ---- errors and the end -----------------------------------------------------------------------------------
+
+    def translated(self, error: BaseException) -> BackboneError | None:
+        """A foreign error as one of ours, or None: Kafka's errors by what the person should do."""
+        kafka = sys.modules.get("confluent_kafka")
+        if kafka is not None and isinstance(error, kafka.KafkaException):
+            return self.kafka_error(error.args[0] if error.args else error)
+        if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+            name = f" '{error.filename}'" if error.filename else ""
+            return NotAllowedError(f"The file{name} cannot be used: {error.strerror}.")
+        if isinstance(error, OSError) and error.errno == 28:
+            return BackboneError("The disk is full: make room and run it again.")
+        return None
+
+    def kafka_error(self, error: Any) -> BackboneError:
+        """One of ours for a ``KafkaError``: unreachable (8), not allowed (4), not found (5), or unexpected (1)."""
+        name = error.name() if hasattr(error, "name") else str(error)
+        if name in AWAY:
+            return self.unreachable()
+        if name in {"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"}:
+            return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' refuses our credentials ({name}).")
+        if name.endswith("AUTHORIZATION_FAILED") or name == "POLICY_VIOLATION":
+            return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' does not permit this ({name}).")
+        if name in {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"}:
+            return NotFoundError("The cluster has no such topic or partition. See: backbone topic list")
+        return BackboneError(f"Kafka answered {name}.")
+
+    def unreachable(self) -> UnreachableError:
+        """The sentence for a cluster that does not answer; names its address."""
+        address = self.context.kafka_address
+        advice = " Start it: backbone local up" if self.screen.context == "local" else ""
+        return UnreachableError(f"The Kafka cluster at {address} does not answer.{advice}")
+
+    def close(self) -> None:
+        """End what was opened, the last first. Errors of ending are not shown: the command's own outcome stands."""
+        while self._closing:
+            with suppress(Exception):
+                self._closing.pop()()
+        self._made.clear()
+
+    def on_close(self, close: Callable[[], object]) -> None:
+        """Have something ended with the app."""
+        self._closing.append(close)
+
+    # ---- inside -----------------------------------------------------------------------------------------------
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._made:
+            self._made[name] = make()
+        return cast(T, self._made[name])
+
+    def _client(self) -> dict[str, Any]:
+        # librdkafka prints its own lines about every refused connection to stderr; our one sentence is enough
+        return {
+            "log_level": 0,
+            "error_cb": _ignore,
+            "socket.connection.setup.timeout.ms": 5000,
+            **self.context.kafka,
+        }
+
+    def _contracts(self) -> Contracts:
+        from schemas.contract import Contracts, contract_from_schema, load_contracts
+
+        where = self.project.schemas
+        if isinstance(where, Path):
+            return load_contracts(where)
+        import json
+
+        found = {}
+        for subject in self.registry.subjects():
+            latest = self.registry.latest(subject)
+            if latest is None:
+                continue
+            schema = json.loads(latest.schema)
+            if isinstance(schema, dict) and "backbone" in schema and schema.get("namespace") != "backbone":
+                contract = contract_from_schema(schema, f"registry:{subject}")
+                found[contract.name] = contract
+        return Contracts(found)
+
+    def _open_registry(self) -> Registry:
+        from schemas.registry import open_registry
+
+        cache = self.project.root / ".backbone" / "schemas" / self.context.name
+        return open_registry(self.context.registry_url, cache=cache, **self.context.registry_credentials())
+
+
+def _ignore(_: object) -> None:
+    """librdkafka's connection errors: the call that needed the connection reports them."""
+
+
+def screen_options(command: F) -> F:
+    """Give a command ``--output --fields --sort -q -v --no-input`` and ``-c``; they set ``app.screen``."""
+
+    def store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        app = ctx.find_object(App)
+        if app is None or value is None or value is False or ctx.resilient_parsing:
+            return
+        if param.name == "context":
+            app.choose_context(value)
+        elif param.name in ("fields", "sort"):
+            setattr(app.screen, param.name, tuple(part.strip() for part in value.split(",") if part.strip()))
+        elif param.name is not None:
+            setattr(app.screen, param.name, value)
+
+    def option(*names: str, **settings: Any) -> Callable[[F], F]:
+        return click.option(*names, expose_value=False, callback=store, **settings)
+
+    for decorate in (
+        option("-c", "--context", metavar="NAME", help="The context to talk to; default: local."),
+        option("--no-input", is_flag=True, help="Never ask; what would be asked is refused."),
+        option("-v", "--verbose", is_flag=True, help="More words on stderr."),
+        option("-q", "--quiet", is_flag=True, help="No words on stderr but errors and warnings."),
+        option("--sort", metavar="FIELD,-FIELD", help="Order of rows; - for descending."),
+        option("--fields", metavar="FIELD,FIELD", help="Only these fields, in this order."),
+        option("--output", type=click.Choice(OUTPUTS), help="A table for people, JSON or JSON lines for programs."),
+    ):
+        command = decorate(command)
+    return command

@@ -1,0 +1,63 @@
+"""Reading topics without a group: nothing is committed, nobody is disturbed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ops.app import CLUSTER_TIMEOUT_S
+from schemas.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+    from ops.app import App
+
+
+def read_to_end(
+    app: App, topic: str, *, isolation_level: str = "read_committed", from_offsets: dict[int, int] | None = None
+) -> Iterator[Message]:
+    """Every record of a topic from its beginning (or ``from_offsets``) to the end that was current at the call.
+
+    In order within a partition; records of different partitions come mixed. Blocks; raises NotFoundError if there is no such topic,
+    UnreachableError if the cluster stays silent for ``CLUSTER_TIMEOUT_S``.
+    """
+    from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+
+    partitions = partition_count(app, topic)
+    consumer = app.consumer(isolation_level=isolation_level)
+    starts = from_offsets or {}
+    consumer.assign([TopicPartition(topic, p, starts.get(p, OFFSET_BEGINNING)) for p in range(partitions)])
+    ended: set[int] = set()
+    heard = time.monotonic()
+    try:
+        while len(ended) < partitions:
+            for message in consumer.consume(500, 0.2):
+                heard = time.monotonic()
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition() or 0)
+                else:
+                    raise app.kafka_error(error)
+            if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
+                raise app.unreachable()
+    finally:
+        consumer.close()
+
+
+def partition_count(app: App, topic: str) -> int:
+    """How many partitions a topic has. Raises NotFoundError, UnreachableError."""
+    from confluent_kafka import KafkaException
+
+    try:
+        found = app.admin().list_topics(topic, timeout=CLUSTER_TIMEOUT_S).topics[topic]
+    except KafkaException as error:
+        raise app.kafka_error(error.args[0]) from None
+    if found.error is not None:
+        raise app.kafka_error(found.error)
+    if not found.partitions:
+        raise NotFoundError(f"The cluster has no topic '{topic}'.")
+    return len(found.partitions)

@@ -1,0 +1,529 @@
+"""backbone.toml and the environment: where contracts and subscriptions are, which contexts and connections there are.
+
+The only reader of the environment besides ``producers.settings``: ``BACKBONE_PROJECT`` (the project's folder or file),
+``BACKBONE_DEBUG`` (tracebacks), and what ``env:NAME`` references name; click reads ``BACKBONE_CONTEXT``.
+
+Credentials stand in the file only as references, ``env:NAME`` or ``file:PATH``; they are looked up when they are
+needed and never shown. Errors are one sentence with file, key, what is wrong and what to write instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from schemas.errors import InputError, NotFoundError, UnreachableError
+from schemas.findings import did_you_mean
+
+if TYPE_CHECKING:
+    from producers.settings import PublisherSettings
+
+    from connectors.connector import ConnectorType
+
+FILE = "backbone.toml"
+SECRET_KAFKA_KEYS = frozenset({
+    "sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem",
+    "ssl.keystore.password", "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+})  # fmt: skip
+PINNED_KAFKA_KEYS: Mapping[str, str] = {
+    "enable.auto.commit": "an event is committed only after its outcome",
+    "enable.auto.offset.store": "an event is committed only after its outcome",
+    "auto.offset.reset": "a position is never guessed",
+    "isolation.level": "aborted transactions must not be delivered",
+    "check.crcs": "broken bytes must not be delivered",
+    "fetch.queue.backoff.ms": "back-pressure depends on it",
+    "queued.max.messages.kbytes": "it bounds the memory",
+    "max.poll.interval.ms": "the runtime's own limits are set below it",
+    "allow.auto.create.topics": "nothing is created by a typo",
+    "socket.keepalive.enable": "long-idle connections must not die unnoticed",
+    "enable.idempotence": "the order of a key and the absence of duplicates depend on it",
+    "acks": "what is acknowledged must not be lost",
+    "message.timeout.ms": "it bounds how long an outcome may be open",
+    "queue.buffering.max.messages": "it bounds the memory",
+    "queue.buffering.max.kbytes": "it bounds the memory",
+    "partitioner": "every producer must send a key to the same partition",
+    "topic.metadata.propagation.max.ms": "an unknown topic must be said quickly",
+    "linger.ms": "it is measured",
+    "compression.type": "it is measured",
+    "group.id": "a subscription's name is its group",
+    "group.instance.id": "rebalances depend on it",
+    "group.protocol": "the runtime chooses it by the broker's version",
+    "partition.assignment.strategy": "sources and inbox must be assigned together",
+    "group.remote.assignor": "sources and inbox must be assigned together",
+    "transactional.id": "the outcome of a publish does not wait for a transaction",
+}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _reference(value: Any) -> Any:
+    if isinstance(value, str) and not is_reference(value):
+        raise ValueError("a credential does not stand in this file; write env:NAME or file:PATH")
+    return value
+
+
+Reference = Annotated[str, BeforeValidator(_reference)]
+"""``env:NAME`` or ``file:PATH``."""
+
+
+class ProjectTable(_Table):
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    schemas: str
+    subscriptions: str
+
+
+class RegistryTable(_Table):
+    url: str | None = None
+    username: str | None = None
+    password: Reference | None = None
+    token: Reference | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class TopicsTable(_Table):
+    """How topics are created here. ``replication`` None: 3, or as many brokers as there are."""
+
+    partitions: int = Field(default=12, ge=1, le=1000)
+    replication: int | None = Field(default=None, ge=1, le=15)
+
+
+class ContextTable(_Table):
+    production: bool = False
+    kafka: dict[str, Any] = Field(default_factory=dict)
+    registry: RegistryTable = RegistryTable()
+    topics: TopicsTable = TopicsTable()
+    ledger: Reference | None = None
+    connections: Literal["fake"] | dict[str, dict[str, Any]] = Field(default_factory=dict)
+    fakes: dict[str, str] = Field(default_factory=dict)
+
+
+class ConnectionTable(BaseModel):
+    """``connector`` and what the data map says of the vendor are ours; everything else is the connector's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+    connector: str
+    region: str | None = None
+    sub_processor: str | None = None
+    rate: str | None = Field(default=None, pattern=r"^\d+/(\d+)?(ms|s|m|h)$")
+
+
+class File(_Table):
+    project: ProjectTable
+    connections: dict[str, ConnectionTable] = Field(default_factory=dict)
+    contexts: dict[str, ContextTable] = Field(default_factory=dict)
+
+
+OURS = frozenset({"connector", "region", "sub_processor", "rate"})
+
+
+@dataclass(frozen=True)
+class ResolvedConnection:
+    """A connection in a context. ``settings()`` looks its credentials up and validates them only when it is opened:
+    one without credentials does not start, and names what it misses, while the others do."""
+
+    name: str
+    connector: str
+    table: Mapping[str, Any]
+    is_fake: bool
+    root: Path
+    file: Path
+    fake_url: str | None = None
+    problem: str | None = None
+    """why it cannot be used in this context, as a sentence"""
+
+    def settings(self, connector_type: ConnectorType) -> Any:
+        """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
+        if self.problem is not None:
+            raise InputError(self.problem)
+        where = f"connection '{self.name}'"
+        table: dict[str, Any] = dict(self.table)
+        if self.is_fake:
+            # the vendor's address is the fake's, and no credential is read; what else the file says stays in force
+            folder = self.root / ".backbone" / "fakes"
+            known = set(connector_type.settings.model_fields)
+            faked = connector_type.fake_settings(self.fake_url or "", folder)
+            table = {key: value for key, value in table.items() if key in known and not _holds_reference(value)} | faked
+        else:
+            secrets = secret_fields(connector_type.settings)
+            for key, value in table.items():
+                if isinstance(value, str) and key in secrets and not is_reference(value):
+                    raise InputError(
+                        f"{self.file}: {where}: '{key}' is a credential and does not stand in this file. "
+                        "Write env:NAME or file:PATH."
+                    )
+            table = {key: _resolved(value, self.root, f"{where}: {key}") for key, value in table.items()}
+        try:
+            return connector_type.settings.model_validate(table)
+        except ValidationError as error:
+            raise InputError(f"{self.file}: {where}: {sentence(error, connector_type.settings)}") from None
+
+
+@dataclass(frozen=True)
+class Context:
+    """A place to talk to: one cluster, one registry, the connections to vendors there. Lazy where credentials are."""
+
+    name: str
+    table: ContextTable
+    project: Project
+    running: Mapping[str, Any]
+    """what ``backbone local up`` wrote; empty elsewhere"""
+
+    @property
+    def production(self) -> bool:
+        return self.table.production
+
+    @cached_property
+    def kafka(self) -> dict[str, Any]:
+        """librdkafka's settings, references looked up. Raises InputError, UnreachableError."""
+        place = f"contexts.{self.name}.kafka"
+        settings = {
+            key: _resolved(value, self.project.root, f"{place}.{key}") for key, value in self._kafka_table.items()
+        }
+        if "bootstrap.servers" not in settings:
+            raise InputError(f'{self.project.file}: {place} needs "bootstrap.servers" = "host:9092".')
+        return settings
+
+    @property
+    def kafka_address(self) -> str:
+        """The bootstrap servers, for people."""
+        return str(self._kafka_table.get("bootstrap.servers", "?"))
+
+    @property
+    def _kafka_table(self) -> dict[str, Any]:
+        table = dict(self.table.kafka)
+        if "kafka" in self.running:
+            table["bootstrap.servers"] = self.running["kafka"]
+        return table
+
+    @property
+    def registry_url(self) -> str:
+        url = self.running.get("registry") or self.table.registry.url
+        if not url:
+            raise InputError(f'{self.project.file}: contexts.{self.name} needs registry.url = "https://…".')
+        return str(url)
+
+    def registry_credentials(self) -> dict[str, Any]:
+        """What ``schemas.registry.open_registry`` takes besides the address; only what is set."""
+        table = self.table.registry.model_dump(exclude={"url"}, exclude_none=True)
+        place = f"contexts.{self.name}.registry"
+        found = {key: _resolved(value, self.project.root, f"{place}.{key}") for key, value in table.items()}
+        for key in ("ca_file", "cert_file", "key_file"):
+            if key in found:
+                found[key] = str(self.project.root / found[key])
+        return found
+
+    @property
+    def partitions(self) -> int:
+        return self.table.topics.partitions
+
+    @property
+    def replication(self) -> int | None:
+        return self.table.topics.replication
+
+    @property
+    def ledger(self) -> str | None:
+        return None if self.table.ledger is None else resolve(self.table.ledger, self.project.root)
+
+    @cached_property
+    def connections(self) -> dict[str, ResolvedConnection]:
+        """Every connection of the project as it is here."""
+        return {name: self._connection(name, table) for name, table in self.project.connections.items()}
+
+    def connection(self, name: str) -> ResolvedConnection:
+        """Raises NotFoundError with a suggestion."""
+        if name not in self.connections:
+            raise NotFoundError(f"There is no connection '{name}' in {FILE}.{did_you_mean(name, self.connections)}")
+        return self.connections[name]
+
+    def publisher_settings(self) -> PublisherSettings:
+        from producers.settings import PublisherSettings
+
+        registry = {"url": self.registry_url, **self.registry_credentials()}
+        return PublisherSettings.model_validate({"kafka": self.kafka, "registry": registry})
+
+    def _connection(self, name: str, table: ConnectionTable) -> ResolvedConnection:
+        settings = {key: value for key, value in table.model_dump().items() if key not in OURS and value is not None}
+        fake = self.table.connections == "fake"
+        url: str | None = None
+        problem: str | None = None
+        if fake:
+            fakes = {**self.running.get("fakes", {}), **self.table.fakes}
+            url = fakes.get(name) or fakes.get(table.connector)
+        elif isinstance(self.table.connections, dict):
+            settings |= self.table.connections.get(name, {})
+            if name not in self.table.connections:
+                problem = (
+                    f"{self.project.file}: the connection '{name}' has no credentials in the context '{self.name}': "
+                    f"add [contexts.{self.name}.connections.{name}]. It never borrows another context's."
+                )
+        return ResolvedConnection(
+            name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
+            file=self.project.file, fake_url=url, problem=problem,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project directory, as its backbone.toml describes it."""
+
+    file: Path
+    content: File
+
+    @property
+    def root(self) -> Path:
+        return self.file.parent
+
+    @property
+    def name(self) -> str:
+        return self.content.project.name
+
+    @property
+    def schemas(self) -> Path | Literal["registry"]:
+        """The folder of contracts, or ``registry``."""
+        where = self.content.project.schemas
+        return "registry" if where == "registry" else self.root / where
+
+    @property
+    def subscriptions(self) -> Path:
+        return self.root / self.content.project.subscriptions
+
+    @property
+    def connections(self) -> dict[str, ConnectionTable]:
+        return self.content.connections
+
+    @property
+    def contexts(self) -> dict[str, ContextTable]:
+        """By name; ``local`` exists even where the file does not name it."""
+        return {"local": ContextTable(connections="fake")} | self.content.contexts
+
+    def context_settings(self, name: str) -> ContextTable:
+        """Raises NotFoundError with a suggestion."""
+        if name not in self.contexts:
+            raise NotFoundError(
+                f"There is no context '{name}' in {self.file}.{did_you_mean(name, self.contexts)} "
+                f"There are: {', '.join(self.contexts)}."
+            )
+        return self.contexts[name]
+
+    def context(self, name: str | None = None) -> Context:
+        """The context of that name (default ``local``). Raises NotFoundError; UnreachableError for ``local`` when its
+        stack is not running."""
+        chosen = name or "local"
+        table = self.context_settings(chosen)
+        running = local_stack(self.root) if chosen == "local" else {}
+        return Context(name=chosen, table=table, project=self, running=running)
+
+    def connection_types(self, installed: Mapping[str, ConnectorType]) -> dict[str, ConnectorType]:
+        """The connector of every connection. Raises InputError for one that is not installed."""
+        types = {}
+        for name, table in self.connections.items():
+            if table.connector not in installed:
+                raise InputError(
+                    f"{self.file}: connections.{name}: there is no connector '{table.connector}' installed."
+                    f"{did_you_mean(table.connector, installed)}"
+                )
+            types[name] = installed[table.connector]
+        return types
+
+
+def load_project(start: Path | None = None) -> Project:
+    """The project of ``start``, of ``BACKBONE_PROJECT``, or the nearest backbone.toml upwards from the working
+    directory. Raises NotFoundError if there is none, InputError for what is wrong in it."""
+    file = _project_file(start)
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file} is not valid TOML: {error}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not UTF-8 text.") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from None
+    for name, table in (content.get("contexts") or {}).items() if isinstance(content.get("contexts"), dict) else ():
+        if isinstance(table, dict) and isinstance(table.get("kafka"), dict):
+            table["kafka"] = _dotted(table["kafka"])
+            _check_kafka(file, name, table["kafka"])
+    try:
+        return Project(file=file, content=File.model_validate(content))
+    except ValidationError as error:
+        raise InputError(f"{file}: {sentence(error, File)}") from None
+
+
+def local_stack(root: Path) -> dict[str, Any]:
+    """What ``backbone local up`` wrote about the running stack. Raises UnreachableError if there is nothing."""
+    path = root / ".backbone" / "local.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnreachableError("The local stack is not running. Start it: backbone local up") from None
+    except (OSError, ValueError):
+        raise UnreachableError(f"{path} cannot be read. Start the stack again: backbone local up") from None
+    if not isinstance(found, dict) or "kafka" not in found:
+        raise UnreachableError("The local stack is not running. Start it: backbone local up")
+    return found
+
+
+def resolve(reference: str, root: Path | None = None) -> str:
+    """What ``env:NAME`` or ``file:PATH`` (relative to ``root``) stands for, without a line end at its end.
+
+    Raises InputError naming the variable or file, never a content.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(name)
+        if not value:
+            raise InputError(f"the environment variable {name} is not set")
+        return value
+    if kind == "file":
+        path = (root or Path()) / name
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise InputError(f"the file {path} cannot be read ({reason})") from None
+    raise InputError("a credential is written as env:NAME or file:PATH")
+
+
+def is_reference(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("env:", "file:")) and len(value.partition(":")[2]) > 0
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks are wanted (``BACKBONE_DEBUG=1``)."""
+    return os.environ.get("BACKBONE_DEBUG", "") not in ("", "0")
+
+
+def user_name() -> str:
+    """Who changes something, for the audit: ``BACKBONE_AUTHOR``, else the login name."""
+    import getpass
+
+    try:
+        return os.environ.get("BACKBONE_AUTHOR") or getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def secret_fields(model: type[BaseModel]) -> set[str]:
+    """The names of a settings model's fields that are ``SecretStr``."""
+    return {name for name, field in model.model_fields.items() if _mentions_secret(field.annotation)}
+
+
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """A pydantic error as one sentence: key, what is wrong, what there is. Never the value: it may be a secret."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    first = found[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in ("dict[str,dict[str,any]]", "literal['fake']"))
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    match first["type"]:
+        case "extra_forbidden":
+            known = _known_keys(model, first["loc"][:-1])
+            hint = did_you_mean(str(first["loc"][-1]), known)
+            return f"there is no setting '{path}'.{hint} Known here: {', '.join(sorted(known))}{more}."
+        case "missing":
+            return f"'{path}' is missing{more}."
+        case "value_error":
+            message = first["msg"].removeprefix("Value error, ")
+            return f"'{path}': {message}{more}."
+        case _:
+            message = first["msg"]
+            return f"'{path}': {message[:1].lower()}{message[1:]}{more}."
+
+
+def _project_file(start: Path | None) -> Path:
+    named = start or (Path(os.environ["BACKBONE_PROJECT"]) if os.environ.get("BACKBONE_PROJECT") else None)
+    if named is not None:
+        file = named / FILE if named.is_dir() else named
+        if not file.is_file():
+            raise NotFoundError(f"There is no project file {file}.")
+        return file.resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    raise NotFoundError(
+        f"There is no {FILE} in {here} or above it. Go to a project's folder, or set BACKBONE_PROJECT to one."
+    )
+
+
+def _check_kafka(file: Path, context: str, table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        place = f"{file}: contexts.{context}.kafka"
+        if key in PINNED_KAFKA_KEYS:
+            raise InputError(f"{place}: '{key}' cannot be set: {PINNED_KAFKA_KEYS[key]}. Leave it out.")
+        if not isinstance(value, str | int | float | bool):
+            raise InputError(f"{place}: '{key}' is a text, a number or true/false.")
+        if key in SECRET_KAFKA_KEYS and not is_reference(value):
+            raise InputError(
+                f"{place}: '{key}' is a credential and does not stand in this file. Write env:NAME or file:PATH."
+            )
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``bootstrap.servers = …`` is a nested table in TOML; librdkafka's name has a dot."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _resolved(value: Any, root: Path, place: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _resolved(item, root, f"{place}.{key}") for key, item in value.items()}
+    if not is_reference(value):
+        return value
+    try:
+        return resolve(value, root)
+    except InputError as error:
+        raise InputError(f"{place}: {error}.") from None
+
+
+def _holds_reference(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_reference(item) for item in value.values())
+    return is_reference(value)
+
+
+def _mentions_secret(annotation: Any) -> bool:
+    if annotation is SecretStr:
+        return True
+    return any(_mentions_secret(part) for part in getattr(annotation, "__args__", ()))
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The settings that exist at a place of the file, for suggestions."""
+    current: Any = model
+    for part in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = None if field is None else field.annotation
+        else:
+            # a table of tables: the part is a name somebody chose
+            models = [item for item in getattr(current, "__args__", ()) if isinstance(item, type)]
+            current = next((item for item in models if issubclass(item, BaseModel)), None)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
+
+
+def redacted_url(url: str) -> str:
+    """An address without the user and password it may hold."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()
