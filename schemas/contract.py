@@ -326,3 +326,10 @@ def _fields(type_: Any, prefix: str) -> Iterator[Field]:
                 constraints={name: one[name] for name in CONSTRAINTS if name in one},
             )
             yield from _fields(one["type"], path)
+
+
+def example(contract: Contract) -> dict[str, Any]:
+    """A whole payload made of the contract's examples; see ``schemas.datum.example``."""
+    from schemas.datum import example as made
+
+    return made(contract)
