@@ -36,7 +36,9 @@ class Program(Protocol):
 
 def jvm_options(cache: Path) -> list[str]:
     """What to tell the JVM: use the cache if there is one, and neither stop nor complain if it does not fit."""
-    return [f"-XX:AOTCache={cache}", "-XX:AOTMode=auto", "-Xlog:aot=off", "-Xlog:cds=off"] if cache.is_file() else []
+    if not cache.is_file():
+        return []
+    return [f"-XX:AOTCache={cache}", "-XX:AOTMode=auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
 
 
 def make_caches(java: Java, programs: Artifacts, say: Callable[[str], None]) -> None:

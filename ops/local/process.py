@@ -1,4 +1,4 @@
-"""A child process that outlives its parent, known by pid *and* start time, so that a reused pid is never taken for it."""
+"""A child process that outlives its parent, known by pid *and* start time: a reused pid is never taken for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,12 +62,10 @@ def running(process: ProcessId) -> bool:
     return identify(process.pid) == process
 
 
-def spawn(
-    command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str] | None = None
-) -> ProcessId:
+def spawn(command: Sequence[str], *, log: Path, folder: Path) -> ProcessId:
     """Start ``command`` in a session of its own (Ctrl-C here does not reach it), its output appended to ``log``.
 
-    ``environment`` is added to ours. Raises OSError when the program cannot be started.
+    Raises OSError when the program cannot be started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -77,7 +75,6 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
     _children[child.pid] = child

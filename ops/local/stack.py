@@ -15,13 +15,13 @@ from typing import Literal
 
 from ops.local.aot import jvm_options, make_caches
 from ops.local.artifacts import artifacts as fetch_artifacts
+from ops.local.fakes import read_fakes
 from ops.local.java import find_java
 from ops.local.kafka import Kafka
 from ops.local.ports import choose
 from ops.local.process import ProcessId, resident_mib, running, spawn, stop
 from ops.local.registry import Registry
 from ops.local.state import Address, State, alone
-from ops.local.vendors import read_urls
 from schemas.errors import UnreachableError
 
 __all__ = ["PARTS", "Address", "Part", "PartStatus", "Started", "down", "logs", "reset", "status", "up"]
@@ -32,6 +32,8 @@ READY_MAX_S = 60.0
 PROGRAMS_MAX_S = 900.0
 READY_POLL_S = 0.02
 STOP_GRACE_S = 20.0
+REMEMBERED = ("schemas/local", "fakes", "changes/local")
+"""What else in the folder speaks of the data: schema ids begin at 1 again, so cached ones would be wrong."""
 LOG_MAX_BYTES = 10_000_000
 LOG_LINES_SHOWN = 12
 _TITLES: dict[Part, str] = {
@@ -176,10 +178,10 @@ class _Start:
 
     def _urls(self) -> dict[str, str]:
         vendors = self.processes.get("vendors")
-        return (read_urls(self._fakes, pid=vendors.pid) or {}) if vendors else {}
+        return (read_fakes(self._fakes, pid=vendors.pid) or {}) if vendors else {}
 
     def _fakes_written(self) -> bool:
-        return read_urls(self._fakes, pid=self.processes["vendors"].pid) is not None
+        return read_fakes(self._fakes, pid=self.processes["vendors"].pid) is not None
 
     def _take_back(self, started: list[Part]) -> None:
         for part in started:
@@ -189,7 +191,8 @@ class _Start:
 
 
 def down(folder: Path) -> list[Part]:
-    """Stop all that was started here; answers what was still running. Blocks until it has ended (SIGKILL after 20 s)."""
+    """Stop all that was started here; answers what was still running. Blocks until it has ended (20 s a part at most)
+    and never touches a process that merely got a pid of ours."""
     state = State(folder)
     if not state.inner.is_dir():
         return []
@@ -241,14 +244,19 @@ def logs(folder: Path, part: Part) -> Path:
 
 
 def reset(folder: Path) -> list[Part]:
-    """Stop the stack and throw its data away: topics, schemas, positions. Ports, logs and programs stay."""
+    """Stop the stack and throw its data away: topics, schemas, positions, and what the project remembers of them
+    (cached schemas, the fakes' databases, plans). Ports, logs and programs stay. Answers what was running."""
     state = State(folder)
     if not state.inner.is_dir():
         return []
     with state.lock():
         stopped = _stop_all(state)
-        for part in ("kafka", "registry"):
-            shutil.rmtree(state.inner / part, ignore_errors=True)
+        for data in ("local/kafka", "local/registry", "local/fakes.json", *REMEMBERED):
+            path = folder / data
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         return stopped
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import signal
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from connectors.connector import Fake, connector_types
 from ops.local.ports import choose
-from ops.local.state import read_json, write_json
+from ops.local.fakes import ports_of, read_fakes, write_fakes
 
 
 async def serve(state: Path) -> None:
@@ -27,7 +24,7 @@ async def serve(state: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     makers = {name: kind.fake for name, kind in sorted(connector_types().items()) if kind.fake is not None}
-    ports = choose(list(makers), _ports(read_urls(state)))
+    ports = choose(list(makers), ports_of(read_fakes(state)))
     fakes: list[Fake] = []
     urls: dict[str, str] = {}
     try:
@@ -35,29 +32,11 @@ async def serve(state: Path) -> None:
             fake = make()
             urls[name] = await fake.start(ports[name])
             fakes.append(fake)
-        write_json(state, {"pid": os.getpid(), "urls": urls})
+        write_fakes(state, urls)
         await ended.wait()
     finally:
         for fake in fakes:
             await fake.stop()
-
-
-def read_urls(state: Path, *, pid: int | None = None) -> dict[str, str] | None:
-    """Base URLs by connector, as the process ``pid`` (any, when it is None) has written them; None before it has."""
-    content = read_json(state)
-    urls = content.get("urls")
-    if not isinstance(urls, dict) or (pid is not None and content.get("pid") != pid):
-        return None
-    return {str(name): str(url) for name, url in urls.items()}
-
-
-def _ports(urls: dict[str, str] | None) -> dict[str, int]:
-    ports = {}
-    for name, url in (urls or {}).items():
-        with contextlib.suppress(ValueError):  # not a URL of ours: choose anew
-            if port := urlsplit(url).port:
-                ports[name] = port
-    return ports
 
 
 def main(arguments: list[str]) -> None:
