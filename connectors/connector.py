@@ -23,7 +23,7 @@ full of dead letters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -39,9 +39,11 @@ JsonValue: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The vendor confirmed it. ``reference`` is the vendor's own id, if it gave one."""
+    """The vendor confirmed it. ``reference`` is the vendor's own id, if it gave one. ``note`` is a short code from a
+    closed set when the vendor confirmed, but kept something of its own as it documents (``lifecyclestage_kept``)."""
 
     reference: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,14 @@ class Delivery:
 
 
 class Connector(Protocol):
-    """Code for one vendor, opened on one account of it. Lives on one event loop."""
+    """Code for one vendor, opened on one account of it. Lives on one event loop.
+
+    ``pause_until`` is a time of ``time.monotonic()`` (seconds; 0.0: no pause) before which the vendor asked not to be
+    called: from Retry-After and its quota headers, also those on a success. The connector only raises it; the runtime
+    reads it before each call and holds the connection's calls until then. ``deliver`` itself does not wait for it.
+    """
+
+    pause_until: float
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Ask the vendor for every delivery of the batch (never empty, at most ``batch_max``, one action,
@@ -164,6 +173,10 @@ class ConnectorType:
     resolved. ``open`` builds a connector on the running event loop. ``fake`` makes the vendor's stand-in, or is None
     where the fake needs no server (sql: a SQLite file); ``fake_settings(url, folder)`` are the settings that reach it.
     ``dependency`` is the manifest of rule 9 (API, version, docs, quota, owner ...), plain strings.
+    ``actions_for(table)`` are the actions as this connection's table of backbone.toml makes them (HubSpot: its
+    ``custom_properties`` become fields of the body); None where they are the same for all. Use ``configured``.
+    ``preview(settings, deliveries)`` says, line by line, what the vendor's structure would have to become for such
+    deliveries (sql: the DDL); it blocks, changes nothing, raises BackboneError. None where there is nothing to say.
     Importing the module that holds it must be cheap: heavy imports belong inside ``open`` and ``fake``.
     """
 
@@ -178,6 +191,13 @@ class ConnectorType:
     fake: Callable[[], Fake] | None
     fake_settings: Callable[[str, Path], dict[str, JsonValue]]
     dependency: Mapping[str, str] = field(default_factory=dict)
+    actions_for: Callable[[Mapping[str, JsonValue]], Mapping[str, Action]] | None = None
+    preview: Callable[[Any, Sequence[Delivery]], list[str]] | None = None
+
+    def configured(self, table: Mapping[str, JsonValue]) -> ConnectorType:
+        """This type with its actions as one connection has them. ``table`` is ``[connections.NAME]`` as written in
+        backbone.toml, other keys and unresolved references included. Raises InputError naming the wrong setting."""
+        return self if self.actions_for is None else replace(self, actions=self.actions_for(table))
 
 
 def connector_types() -> dict[str, ConnectorType]:

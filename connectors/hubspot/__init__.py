@@ -1,0 +1,46 @@
+"""HubSpot: contacts, by batch upsert on a unique property."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectors.connector import Connector, ConnectorType, Fake, Idempotency, JsonValue
+from connectors.hubspot.actions import ACTIONS, actions_for
+from connectors.hubspot.settings import DEPENDENCY, HubSpotSettings
+
+__all__ = ["CONNECTOR"]
+
+FAKE_TOKEN = "fake-hubspot-token"
+
+
+def _open(settings: HubSpotSettings) -> Connector:
+    from connectors.hubspot.connector import HubSpot
+
+    return HubSpot(settings)
+
+
+def _fake() -> Fake:
+    from connectors.fake_server import FakeServer
+    from connectors.hubspot.fake import HubSpotFake
+
+    return FakeServer(HubSpotFake(FAKE_TOKEN))
+
+
+def _fake_settings(url: str, folder: Path) -> dict[str, JsonValue]:
+    return {"base_url": url, "token": FAKE_TOKEN}
+
+
+CONNECTOR = ConnectorType(
+    name="hubspot",
+    doc="HubSpot CRM: keeps contacts in step, up to 100 in a call, matched by a unique property of your own.",
+    idempotency=Idempotency("upsert"),
+    on_unknown="resend",
+    batch_max=100,
+    actions=ACTIONS,
+    settings=HubSpotSettings,
+    open=_open,
+    fake=_fake,
+    fake_settings=_fake_settings,
+    dependency=DEPENDENCY,
+    actions_for=actions_for,
+)

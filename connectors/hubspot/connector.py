@@ -1,0 +1,356 @@
+"""HubSpot contacts: one batch upsert a call, every answer classified item by item.
+
+``classify`` as a table. The first fitting line of each part decides.
+
+The whole call (no answer: ``connectors.transport.unanswered``):
+
+=================================  ====================================================  ===========================
+status                             outcome of every delivery                             note
+=================================  ====================================================  ===========================
+200, 201, 207 with JSON            per item, below
+any other 2xx, 2xx without JSON    Unknown(not_understood)
+303                                Unknown(redirected)                                   it may have been acted on
+other 3xx                          Unavailable(redirected, needs_operator)               never followed
+401 / 403 / 410                    Unavailable(unauthorized / forbidden / gone,
+                                   needs_operator)
+408                                Unknown(timeout)
+409                                RetryLater(conflict); in a batch Rejected(scope=call)  one alone may poison a batch
+423                                Unavailable(locked, entity), 2 s or Retry-After
+429                                Unavailable(rate_limited), Retry-After or policyName  10 s rolling, 1 s, daily 15 min
+477                                Unavailable(migrating), Retry-After or 1 min
+other 4xx                          Rejected(refused), in a batch scope=call              the runtime halves
+502 503 504 521 522 523 524        Unavailable(unavailable), Retry-After if given
+other 5xx                          Unknown(server_error)                                 an upsert: sent again
+=================================  ====================================================  ===========================
+
+Each item of a 200, 201 or 207:
+
+=============================================  =====================================================================
+found                                          outcome
+=============================================  =====================================================================
+a result with its trace id (or unique value)   Delivered(reference = HubSpot's id); note lifecyclestage_kept when
+                                               HubSpot kept a later stage than the one sent (it never goes back)
+an error that names it (trace id or id)        by category: RATE_LIMITS Unavailable(entity); CONFLICT, 5xx-like and
+                                               unheard-of categories RetryLater; the others Rejected
+nothing, and an error names nobody             alone: by that error's category; in a batch Rejected(scope=call)
+nothing, and no error left                     Unknown(no_result)
+=============================================  =====================================================================
+
+HubSpot's messages quote values, so none is kept: ``detail`` holds codes, property names and the correlation id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
+from connectors.hubspot.actions import LIFECYCLE_STAGES, PROPERTY
+from connectors.hubspot.settings import HubSpotSettings
+from connectors.transport import Answer, Result, Transport, pause_until, retry_after, unanswered
+
+STATUS: Mapping[int, Outcome] = {
+    303: Unknown("redirected"),
+    401: Unavailable("unauthorized", needs_operator=True),
+    403: Unavailable("forbidden", needs_operator=True),
+    408: Unknown("timeout"),
+    410: Unavailable("gone", needs_operator=True),
+    423: Unavailable("locked", timedelta(seconds=2), scope="entity"),
+    429: Unavailable("rate_limited", timedelta(seconds=10)),
+    477: Unavailable("migrating", timedelta(minutes=1)),
+    **dict.fromkeys((502, 503, 504, 521, 522, 523, 524), Unavailable("unavailable")),
+}
+POLICY_WAITS: Mapping[str, timedelta] = {
+    "TEN_SECONDLY_ROLLING": timedelta(seconds=10),
+    "SECONDLY": timedelta(seconds=1),
+    "DAILY": timedelta(minutes=15),
+}
+LOCK_WAIT_MIN = timedelta(seconds=2)
+PERMANENT = frozenset(
+    {
+        "VALIDATION_ERROR",
+        "OBJECT_NOT_FOUND",
+        "OBJECT_ALREADY_EXISTS",
+        "BAD_REQUEST",
+        "INVALID_EMAIL",
+        "INVALID_OPTION",
+        "INVALID_INTEGER",
+        "INVALID_LONG",
+        "INVALID_DATE",
+        "PROPERTY_DOESNT_EXIST",
+        "READ_ONLY_VALUE",
+    }
+)
+"""Categories of an item's error that will not heal by asking again."""
+
+CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}\Z")
+CORRELATION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
+
+class HubSpot:
+    """One HubSpot account (a ``connectors.connector.Connector``)."""
+
+    __slots__ = ("_transport", "_unique", "_upsert_path", "pause_until")
+
+    def __init__(self, settings: HubSpotSettings) -> None:
+        self.pause_until = 0.0
+        self._unique = settings.unique_property
+        self._upsert_path = settings.upsert_path
+        self._transport = Transport(
+            settings.base_url,
+            headers={
+                "Authorization": f"Bearer {settings.token.get_secret_value()}",
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+            },
+            timeout_s=settings.timeout_s,
+            connections=settings.connections,
+        )
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Upsert the contacts of the batch in one call."""
+        refused: dict[int, Outcome] = {}
+        asked: list[Delivery] = []
+        inputs: list[dict[str, Any]] = []
+        for index, delivery in enumerate(batch):
+            properties = wire_properties(delivery)
+            if isinstance(properties, Rejected):
+                refused[index] = properties
+                continue
+            asked.append(delivery)
+            inputs.append(
+                {
+                    "id": delivery.entity,
+                    "idProperty": self._unique,
+                    "properties": properties,
+                    "objectWriteTraceId": delivery.idempotency_key,
+                }
+            )
+        if not inputs:
+            return [refused[index] for index in range(len(batch))]
+        body = json.dumps({"inputs": inputs}).encode()
+        result = await self._transport.request("POST", self._upsert_path, body=body)
+        answered = iter(classify(result, asked, self._unique))
+        if isinstance(result, Answer):
+            self.pause_until = pause_until(self.pause_until, quota_wait(result))
+        if not refused:
+            return list(answered)
+        return [refused[index] if index in refused else next(answered) for index in range(len(batch))]
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+
+# -- what is sent -------------------------------------------------------------------------------------------------
+
+
+def wire_properties(delivery: Delivery) -> dict[str, str] | Rejected:
+    """The properties as HubSpot takes them: every value a string, null as "" (which clears)."""
+    if delivery.action != "contact.upsert":
+        return Rejected("unknown_action", delivery.action[:100])
+    if not delivery.entity:
+        return Rejected("invalid_body", "entity is empty")
+    properties = {}
+    for name, value in delivery.body.items():
+        if not isinstance(name, str) or not PROPERTY.match(name):
+            return Rejected("invalid_body", "a property name is not HubSpot's form")
+        text = wire_value(value)
+        if text is None:
+            return Rejected("invalid_body", f"{name} is not text, a number, a truth value, a time or a list of them")
+        properties[name] = text
+    return properties
+
+
+def wire_value(value: object) -> str | None:
+    """A value in HubSpot's text form; None when it has none. Times are UTC; several values join by ``;``."""
+    match value:
+        case str():
+            return value
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value) if abs(value) < 1 << 63 else None
+        case float():
+            return repr(value) if math.isfinite(value) else None
+        case Decimal():
+            return format(value, "f") if value.is_finite() and abs(value.adjusted()) < 100 else None
+        case datetime():
+            moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+            return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case UUID():
+            return str(value)
+        case list() | tuple():
+            parts = [None if item is None or isinstance(item, (list, tuple)) else wire_value(item) for item in value]
+            return None if None in parts else ";".join(part for part in parts if part is not None)
+        case _:
+            return None
+
+
+# -- what comes back ----------------------------------------------------------------------------------------------
+
+
+def classify(result: Result, asked: Sequence[Delivery], unique_property: str) -> list[Outcome]:
+    """One outcome per delivery asked, in order; the table is on top of this module."""
+    if not isinstance(result, Answer):
+        return [unanswered(result)] * len(asked)
+    document = result.json()
+    if result.status in (200, 201, 207):
+        if not isinstance(document, dict) or not isinstance(document.get("results", []), list):
+            return [Unknown("not_understood")] * len(asked)
+        return _items(document, asked, unique_property)
+    return [_whole_call(result, document, alone=len(asked) == 1)] * len(asked)
+
+
+def _whole_call(answer: Answer, document: Any, *, alone: bool) -> Outcome:
+    status = answer.status
+    if status == 409:
+        return RetryLater("conflict") if alone else Rejected("conflict", _detail(document), scope="call")
+    if (known := STATUS.get(status)) is not None:
+        if isinstance(known, Unavailable) and not known.needs_operator:
+            return _waiting(known, answer, document)
+        return known
+    if 300 <= status < 400:
+        return Unavailable("redirected", needs_operator=True)
+    if 400 <= status < 500:
+        return Rejected("refused", f"{status} {_detail(document)}".strip(), scope="delivery" if alone else "call")
+    return Unknown("server_error" if status >= 500 else "not_understood")
+
+
+def _waiting(known: Unavailable, answer: Answer, document: Any) -> Unavailable:
+    after = retry_after(answer.headers)
+    if after is None:
+        after = known.after
+        if answer.status == 429 and isinstance(document, dict):
+            after = POLICY_WAITS.get(str(document.get("policyName", "")).upper(), after)
+    elif answer.status == 423:
+        after = max(after, LOCK_WAIT_MIN)
+    return Unavailable(known.reason, after, scope=known.scope)
+
+
+def quota_wait(answer: Answer) -> timedelta | None:
+    """How long the connection should pause after this answer, by its status and its quota headers.
+
+    With no call left in a rolling window, a tenth of the window frees about a tenth of it when calls came evenly; when
+    they did not, the 429 that follows says so and waits the whole window. Nothing left of the day: 15 minutes.
+    """
+    headers = answer.headers
+    if answer.status in (429, 477, 503):
+        waiting = _whole_call(answer, answer.json() if answer.status == 429 else None, alone=True)
+        return waiting.after if isinstance(waiting, Unavailable) else None
+    if headers.get("X-HubSpot-RateLimit-Daily-Remaining") == "0":
+        return POLICY_WAITS["DAILY"]
+    if headers.get("X-HubSpot-RateLimit-Remaining") == "0":
+        window = headers.get("X-HubSpot-RateLimit-Interval-Milliseconds", "")
+        window_ms = int(window) if window.isascii() and window.isdigit() and len(window) < 9 else 10_000
+        return timedelta(milliseconds=min(window_ms / 10, 60_000))
+    return None
+
+
+def _items(document: Mapping[str, Any], asked: Sequence[Delivery], unique_property: str) -> list[Outcome]:
+    results: dict[str, Mapping[str, Any]] = {}
+    for item in document.get("results", ()):
+        if isinstance(item, dict):
+            name = item.get("objectWriteTraceId")
+            if not isinstance(name, str):
+                properties = item.get("properties")
+                name = properties.get(unique_property) if isinstance(properties, dict) else None
+            if isinstance(name, str):
+                results[name] = item
+    errors: dict[str, Mapping[str, Any]] = {}
+    nameless: list[Mapping[str, Any]] = []
+    listed = document.get("errors") or ()
+    for error in listed if isinstance(listed, list) else ():
+        if isinstance(error, dict):
+            names = list(_named(error))
+            errors.update(dict.fromkeys(names, error))
+            if not names:
+                nameless.append(error)
+    outcomes: list[Outcome] = []
+    for delivery in asked:
+        key, entity = delivery.idempotency_key, delivery.entity
+        result = results.get(key) or results.get(entity)
+        error = errors.get(key) or errors.get(entity)
+        if error is not None:
+            outcomes.append(_item_error(error))
+        elif result is not None:
+            outcomes.append(_delivered(result, delivery))
+        elif nameless and len(asked) == 1:
+            outcomes.append(_item_error(nameless[0]))
+        elif nameless:
+            # Somebody of this batch was refused and we are not told who: alone, the answer can only mean the one.
+            outcomes.append(Rejected("refused", _detail(nameless[0]), scope="call"))
+        else:
+            outcomes.append(Unknown("no_result"))
+    return outcomes
+
+
+def _named(error: Mapping[str, Any]) -> Iterator[str]:
+    """Trace ids and ids that an error names; one error may cover many items, or none."""
+    yield from _strings(error.get("objectWriteTraceId"))
+    context = error.get("context")
+    if isinstance(context, dict):
+        for name in ("objectWriteTraceId", "objectWriteTraceIds", "ids", "id"):
+            yield from _strings(context.get(name))
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (item for item in value if isinstance(item, str))
+
+
+def _item_error(error: Mapping[str, Any]) -> Outcome:
+    category = error.get("category")
+    if category in ("RATE_LIMITS", "RATE_LIMIT"):
+        return Unavailable("rate_limited", POLICY_WAITS["SECONDLY"], scope="entity")
+    if category == "CONFLICT":
+        return RetryLater("conflict")
+    if isinstance(category, str) and category in PERMANENT:
+        return Rejected("refused", _detail(error))
+    return RetryLater("vendor_error")
+
+
+def _delivered(result: Mapping[str, Any], delivery: Delivery) -> Delivered:
+    reference = result.get("id")
+    sent = delivery.body.get("lifecyclestage")
+    note = None
+    if sent in LIFECYCLE_STAGES:
+        properties = result.get("properties")
+        kept = properties.get("lifecyclestage", sent) if isinstance(properties, dict) else sent
+        note = None if kept == sent else "lifecyclestage_kept"
+    return Delivered(str(reference) if isinstance(reference, (str, int)) else None, note)
+
+
+def _detail(document: Any) -> str:
+    """Codes, property names and the correlation id of HubSpot's error; nothing it quotes from what was sent."""
+    if not isinstance(document, dict):
+        return ""
+    parts: list[str] = []
+    inner = document.get("errors")
+    for error in (document, *(inner[:5] if isinstance(inner, list) else ())):
+        if not isinstance(error, dict):
+            continue
+        for name in ("category", "subCategory", "code"):
+            value = error.get(name)
+            if isinstance(value, str) and CODE.match(value):
+                parts.append(value)
+        context = error.get("context")
+        places = [error.get("in")]
+        if isinstance(context, dict):
+            places.extend(_strings(context.get("propertyName")))
+        parts.extend(f"property={place}" for place in places if isinstance(place, str) and PROPERTY.match(place))
+    correlation = document.get("correlationId")
+    if isinstance(correlation, str) and CORRELATION.match(correlation):
+        parts.append(f"correlation={correlation}")
+    return " ".join(dict.fromkeys(parts))[:1000]
