@@ -8,12 +8,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.errors import Backpressure
+from producers.settled import Acknowledged, Headers, OnSettled, SendFailed, Settled
 from schemas.errors import InputError, RefusedError
 from schemas.findings import did_you_mean
 
@@ -23,28 +24,6 @@ _log = logging.getLogger("backbone.kafka")
 _client_log = logging.getLogger("backbone.kafka.client")
 _client_log.addHandler(logging.NullHandler())  # it repeats itself by the second while a broker is away: opt in
 
-
-class Acknowledged(NamedTuple):
-    """All in-sync replicas have the record, and this is where it stands."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class SendFailed(NamedTuple):
-    """No acknowledgement will come. ``rejected``: the record is not in the log and never will be. ``unknown``: it may
-    be there; sending the same again may duplicate it. ``reason`` is a sentence, ``error`` Kafka's name of it
-    (``TOPIC_AUTHORIZATION_FAILED``, ``_MSG_TIMED_OUT``)."""
-
-    kind: Literal["rejected", "unknown"]
-    reason: str
-    error: str
-
-
-Settled: TypeAlias = Acknowledged | SendFailed
-OnSettled: TypeAlias = Callable[[Settled], None]
-Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 _LOSES = "it can lose or reorder acknowledged events"
 PINNED: Final[Mapping[str, tuple[str | int | bool, str]]] = {
@@ -76,7 +55,6 @@ _REFUSED: Final[Mapping[str, str]] = {
     "delivery.report.only.error": "an acknowledgement would never arrive",
     "dr_cb": "every send has its own settlement",
     "on_delivery": "every send has its own settlement",
-    "error_cb": "the producer watches for fatal errors with it",
     "stats_cb": "an exception in a callback of the client loses delivery reports",
     "throttle_cb": "an exception in a callback of the client loses delivery reports",
     "logger": "the client's log goes to the logger 'backbone.kafka.client'",
@@ -137,12 +115,13 @@ class RecordProducer:
         *,
         partition: int = -1,
         on_settled: OnSettled,
+        block_s: float | None = None,
     ) -> None:
         """Hand one record over; ``on_settled`` is called once, within about 125 s, in the poll thread.
 
         ``value`` None is a tombstone; ``partition`` -1 means by key (murmur2 as Java's), without a key a random one.
-        Blocks at most ``block_s`` while the queue is full. Raises Backpressure (not taken: ``on_settled`` will not be
-        called), RefusedError when the producer is closed or was made before a fork.
+        Blocks at most ``block_s`` (default: the producer's) while the queue is full. Raises Backpressure (not taken:
+        ``on_settled`` will not be called), RefusedError when the producer is closed or was made before a fork.
         """
         if self._closed:
             raise RefusedError("The producer is closed; nothing can be sent any more.")
@@ -161,6 +140,7 @@ class RecordProducer:
                 _log.exception("A settlement callback failed; the record itself is settled.")
 
         deadline: float | None = None
+        wait_s = 0.0
         while True:
             try:
                 client.producer.produce(topic, value, key, partition, report, headers=headers)  # type: ignore[arg-type]
@@ -171,11 +151,13 @@ class RecordProducer:
                 return
             except BufferError:
                 now = time.monotonic()
-                deadline = now + self._block_s if deadline is None else deadline
+                if deadline is None:
+                    wait_s = self._block_s if block_s is None else block_s
+                    deadline = now + wait_s
                 if not client.wait_for_room(deadline - now):
+                    stayed = f" and stayed full for {wait_s:g} s" if wait_s else ""
                     raise Backpressure(
-                        f"The queue to Kafka is full and stayed full for {self._block_s:g} s{client.trouble()}; "
-                        "nothing was sent, try again later."
+                        f"The queue to Kafka is full{stayed}{client.trouble()}; nothing was sent, try again later."
                     ) from None
             except KafkaException as failure:
                 error = failure.args[0]
@@ -228,6 +210,7 @@ class _Client:
         self.fatal = False
         self.born = time.monotonic()
         self._trouble = ""
+        self._error_cb: Callable[[KafkaError], None] | None = settings.get("error_cb")
         self._refused: deque[tuple[OnSettled, SendFailed]] = deque()
         self._polled = threading.Condition()
         self._waiting = 0
@@ -307,6 +290,11 @@ class _Client:
         self._trouble = error.name()
         if error.fatal():
             self.fatal = True
+        if self._error_cb is not None:
+            try:
+                self._error_cb(error)
+            except BaseException:  # noqa: BLE001 - an exception in a callback of the client loses other reports
+                _log.exception("The error_cb of the Kafka settings failed.")
 
 
 class _Log:
