@@ -26,7 +26,7 @@ class DeliverySettled:
     seconds: float
     """from its first attempt to its end"""
     age_seconds: float
-    """from the record's timestamp to now"""
+    """from the event's time (``ce_time``) to now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,14 @@ class SubscriptionStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SubscriptionNotStarted:
+    """It is attached but cannot run in this process (no credentials, another projection file); tried again later."""
+
+    subscription: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionStopped:
     """It will not go on by itself; ``reason`` is a sentence with the command that clears it."""
 
@@ -151,6 +159,7 @@ Fact: TypeAlias = (
     | ConnectionStopped
     | ConnectionResumed
     | SubscriptionStarted
+    | SubscriptionNotStarted
     | SubscriptionStopped
     | SubscriptionLeft
     | PartitionsAssigned

@@ -1,4 +1,4 @@
-"""The one thread of a subscription that owns its Kafka consumer: it alone polls, seeks, pauses and commits.
+"""The one thread of a subscription that owns its Kafka consumer: it alone polls, pauses and commits.
 
 Everything else talks to it through commands, and it talks to the event loop through ``Reader`` by
 ``call_soon_threadsafe``. Two rules that have bitten (facts: client behaviour): an exception in a librdkafka callback
@@ -64,7 +64,7 @@ _STALE = frozenset(
 @dataclass(frozen=True, slots=True)
 class Assigned:
     """A partition this process now reads, from ``offset``; ``done`` are offsets beyond it that are finished already.
-    ``epoch`` grows with every assignment and seek: what carries an older one is dropped."""
+    ``epoch`` grows with every assignment: what carries an older one is dropped."""
 
     place: Place
     epoch: int
@@ -182,10 +182,6 @@ class Owner:
     def pause(self, place: Place, paused: bool) -> None:
         """Stop consuming one partition, or go on."""
         self._command(lambda consumer: self._pause(consumer, place, paused))
-
-    def seek(self, positions: Mapping[Place, tuple[int, Runs]]) -> None:
-        """Read partitions again from an offset, in a new epoch."""
-        self._command(lambda consumer: self._seek(consumer, positions))
 
     def _command(self, command: Callable[[Consumer], None]) -> None:
         self._commands.put(command)
@@ -483,24 +479,6 @@ class Owner:
             self._paused.discard(place)
             if not self._held and not self._full:
                 consumer.resume([TopicPartition(*place)])
-
-    def _seek(self, consumer: Consumer, positions: Mapping[Place, tuple[int, Runs]]) -> None:
-        assigned = []
-        for place, (offset, done) in positions.items():
-            if place not in self._epochs:
-                continue
-            try:
-                consumer.seek(TopicPartition(*place, offset))
-            except KafkaException as error:
-                # Just assigned, its fetcher has not started: leaving and joining again reads from the commit instead.
-                self._rejoin = f"seek refused ({error_name(error)})"
-                continue
-            self._epoch += 1
-            self._epochs[place] = self._epoch
-            self._handed_to.pop(place, None)
-            self._paused.discard(place)
-            assigned.append(Assigned(place, self._epoch, offset, done))
-        self._tell(self._reader.assigned, assigned)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         failed = error or next((tp.error for tp in partitions if tp.error is not None), None)

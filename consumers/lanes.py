@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
 from typing import Generic, TypeAlias, TypeVar
 
 LaneKey: TypeAlias = tuple[str, int, bytes | int]
@@ -42,10 +43,9 @@ class Lanes(Generic[W]):
     def __len__(self) -> int:
         return len(self._lanes)
 
-    @property
-    def ready(self) -> int:
-        """How many lanes have a head that may be worked on now (dropped ones included until they are met)."""
-        return len(self._ready)
+    def all(self) -> Iterable[Lane[W]]:
+        """Every lane, in no order."""
+        return self._lanes.values()
 
     def add(self, key: LaneKey, work: W) -> Lane[W]:
         """Put work at the end of its lane."""
@@ -105,12 +105,16 @@ class Lanes(Generic[W]):
         """When the first held lane's time comes."""
         return self._held[0][0] if self._held else None
 
-    def drop(self, topic: str, partition: int) -> int:
-        """Forget every lane of a partition, what is being worked on included; how many works are gone."""
-        gone = 0
+    def drop(self, topic: str, partition: int) -> list[W]:
+        """Forget every lane of a partition; the works that were in them, those being worked on included."""
+        gone: list[W] = []
         for key in [key for key in self._lanes if key[0] == topic and key[1] == partition]:
             lane = self._lanes.pop(key)
-            gone += len(lane.queue)
+            gone += lane.queue
             if lane.due:
                 self.held -= 1
         return gone
+
+    def longest(self, topic: str, partition: int) -> int:
+        """How many works the longest lane of a partition holds; looks at every lane."""
+        return max((len(lane.queue) for key, lane in self._lanes.items() if key[:2] == (topic, partition)), default=0)

@@ -45,6 +45,11 @@ class ControlTail:
         self._consumer.assign([TopicPartition(TOPIC, 0, OFFSET_BEGINNING)])
         self._thread.start()
 
+    def current(self) -> ControlSnapshot:
+        """The view as far as it has been read. Does not wait."""
+        with self._lock:
+            return self._control.snapshot()
+
     def snapshot(self, timeout_s: float) -> ControlSnapshot:
         """The view, having read to the end that was current when this was called. Blocks; not from the event loop.
         Raises UnreachableError when the end cannot be learnt or reached in time."""

@@ -1,0 +1,249 @@
+"""A worker: one process that runs every attached subscription, or the named ones, and follows ``backbone.control``.
+
+Each subscription is kept by a task of its own, so that one that cannot start, or takes long to leave, holds up no
+other. What a subscription needs is made by ``Make``: the composition root (``ops``) knows files, credentials and
+vendors; this knows when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from connectors.connection import Connection
+from consumers import facts
+from consumers.control import (
+    TOPIC,
+    AttachedSubscription,
+    Begin,
+    ControlRecord,
+    NoPosition,
+    Start,
+    State,
+    begin_at,
+    start_record,
+    state_record,
+    timestamp,
+)
+from consumers.kafka import Place
+from consumers.pipeline import Pipeline
+from consumers.runtime import Limits, Producer, Runtime
+from consumers.subscription import Subscription
+from consumers.tail import ControlTail
+from producers.kafka import Acknowledged, Backpressure, SendFailed
+from schemas.codec import SchemaWanted
+from schemas.errors import BackboneError
+
+RETRY_S = 15.0
+"""How long until a subscription that could not start is tried again, and a control record that was not written."""
+CONTROL_WAIT_S = 20.0
+
+
+class Make(Protocol):
+    """What the composition root gives. ``subscription`` and ``load_schema`` block and are called in threads; all but
+    ``load_schema`` raise BackboneError with the reason why a subscription cannot run here."""
+
+    def subscription(self, attached: AttachedSubscription) -> Subscription: ...
+    def pipeline(self, subscription: Subscription) -> Pipeline: ...
+    def connection(self, name: str) -> Connection: ...
+    def load_schema(self, wanted: SchemaWanted) -> None: ...
+
+
+@dataclass(slots=True)
+class _Running:
+    runtime: Runtime
+    definition: object
+    state: State
+
+
+class Worker:
+    """Runs until ``run`` is cancelled or its ``leaving`` event is set; made and used on the event loop.
+
+    ``names``: only these (empty: all attached). ``observer`` hears the facts; ``follow`` is told of every runtime that
+    starts, for gauges."""
+
+    def __init__(
+        self,
+        *,
+        names: Sequence[str],
+        who: str,
+        kafka: Mapping[str, Any],
+        producer: Producer,
+        make: Make,
+        observer: facts.Observer,
+        follow: Callable[[str, Runtime], None],
+        limits: Limits | None = None,
+    ) -> None:
+        self._only, self._who, self._kafka = frozenset(names), who, kafka
+        self._producer, self._make, self._observe, self._follow = producer, make, observer, follow
+        self._limits = limits or Limits()
+        self._loop = asyncio.get_running_loop()
+        self._tail = ControlTail(kafka, changed=self._changed_soon, log=logging.getLogger("kafka"))
+        self._running: dict[str, _Running] = {}
+        self._stopped_under: dict[str, State] = {}
+        self._events: dict[str, asyncio.Event] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._leaving = asyncio.Event()
+        self._connections: dict[str, Connection] = {}
+        self.ready = False
+        """the control topic has been read: everything attached is being started"""
+
+    def leave(self) -> None:
+        """Drain everything and end ``run``; may be called more than once."""
+        self._leaving.set()
+
+    async def run(self) -> bool:
+        """Run until ``leave``; answers whether everything in flight ended in time. Raises UnreachableError when the
+        control topic cannot be read at the start."""
+        self._tail.start()
+        try:
+            snapshot = await asyncio.to_thread(self._tail.snapshot, CONTROL_WAIT_S)
+            self.ready = True
+            for name in snapshot.subscriptions:
+                self._changed(name)
+            await self._leaving.wait()
+        finally:
+            self.ready = False
+            for keeper in self._keepers.values():
+                keeper.cancel()
+            await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+            in_time = await asyncio.gather(*(self._end(name, "the worker leaves") for name in list(self._running)))
+            for connection in self._connections.values():
+                await connection.close()
+            await asyncio.to_thread(self._tail.close)
+        return all(in_time)
+
+    # ---- following the control topic
+
+    def _changed_soon(self, names: frozenset[str]) -> None:
+        for name in names:
+            try:
+                self._loop.call_soon_threadsafe(self._changed, name)
+            except RuntimeError:
+                return  # the loop is closed: the worker has left
+
+    def _changed(self, name: str) -> None:
+        if not self.ready or (self._only and name not in self._only):
+            return
+        if name not in self._keepers:
+            self._events[name] = asyncio.Event()
+            self._keepers[name] = self._loop.create_task(self._keep(name))
+        self._events[name].set()
+
+    async def _keep(self, name: str) -> None:
+        """Bring one subscription to what the control topic says of it, again and again."""
+        changed = self._events[name]
+        while True:
+            changed.clear()
+            try:
+                again_in = await self._bring(name)
+            except BackboneError as error:
+                self._observe(facts.SubscriptionNotStarted(name, str(error)))
+                again_in = RETRY_S
+            except Exception as error:
+                logging.getLogger("backbone").error("%s could not be started", name, exc_info=True)
+                self._observe(facts.SubscriptionNotStarted(name, f"an error of the backbone: {type(error).__name__}"))
+                again_in = RETRY_S
+            try:
+                async with asyncio.timeout(again_in):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _bring(self, name: str) -> float | None:
+        """One step; answers after how many seconds to look again by itself (None: when something changes)."""
+        attached = self._tail.current().subscriptions.get(name)
+        running = self._running.get(name)
+        now = datetime.now(UTC)
+        if attached is None:
+            await self._end(name, "detached")
+            return None
+        if attached.leave is not None and attached.away_at(now):
+            await self._end(name, f"asked to by the change {attached.leave.change}")
+            return max(0.1, (datetime.fromisoformat(attached.leave.until) - now).total_seconds())
+        if attached.state.state != "running":
+            if running is not None and not running.runtime.stop_reason:
+                running.runtime.hold(attached.state.reason or attached.state.state)
+            return None
+        if self._stopped_under.get(name) == attached.state:
+            return None  # stopped here; the topic has not heard of it yet, or nobody has resumed it
+        if running is not None:
+            if running.definition == attached.definition and not running.runtime.stop_reason:
+                return None
+            await self._end(name, "a new version" if running.definition != attached.definition else "resumed")
+        await self._start(attached)
+        return None
+
+    async def _start(self, attached: AttachedSubscription) -> None:
+        name = attached.name
+        self._stopped_under.pop(name, None)
+        subscription = await asyncio.to_thread(self._make.subscription, attached)
+        connection = self._connections.get(subscription.connection)
+        if connection is None:
+            connection = self._connections[subscription.connection] = self._make.connection(subscription.connection)
+        runtime = Runtime(
+            subscription=subscription,
+            pipeline=self._make.pipeline(subscription),
+            connection=connection,
+            producer=self._producer,
+            kafka=self._kafka,
+            resolve=lambda committed: self._resolve(name, committed),
+            started=lambda positions: self._started(name, positions),
+            load_schema=self._make.load_schema,
+            stopped=lambda reason: self._stopped(name, reason),
+            observer=self._observe,
+            accept=attached.state.accept,
+            limits=self._limits,
+        )
+        self._running[name] = _Running(runtime, attached.definition, attached.state)
+        self._follow(name, runtime)
+        runtime.start()
+
+    async def _end(self, name: str, reason: str) -> bool:
+        running = self._running.pop(name, None)
+        return True if running is None else await running.runtime.close(reason)
+
+    # ---- on the Kafka threads
+
+    def _resolve(self, name: str, committed: Mapping[Place, int | None]) -> Mapping[Place, Begin | NoPosition]:
+        """Where partitions begin, by a view of the control topic that is as new as the assignment."""
+        attached = self._tail.snapshot(CONTROL_WAIT_S).subscriptions.get(name)
+        if attached is None:
+            return {place: NoPosition(f"{name} is not attached any more") for place in committed}
+        return {place: begin_at(attached, *place, offset) for place, offset in committed.items()}
+
+    def _started(self, name: str, positions: Mapping[Place, int]) -> None:
+        for (topic, partition), offset in positions.items():
+            start = Start(offset=offset, state="started", at=timestamp())
+            self._write(start_record(name, topic, partition, start))
+
+    # ---- writing the control topic
+
+    def _stopped(self, name: str, reason: str) -> None:
+        """A runtime stopped itself: tell every other member, so that none runs into the same wall."""
+        running = self._running.get(name)
+        if running is not None:
+            self._stopped_under[name] = running.state
+        self._write(state_record(name, State(state="stopped", reason=reason, by=self._who, at=timestamp())))
+
+    def _write(self, record: ControlRecord) -> None:
+        """Write a record, again until it is acked; from any thread. A start that stayed pending would be begun at
+        again if the group's commits expired, a stop that is not told would be run into by the others."""
+        key, value = record
+
+        def again() -> None:
+            self._loop.call_soon_threadsafe(self._loop.call_later, RETRY_S / 5, lambda: self._write(record))
+
+        def settled(answer: Acknowledged | SendFailed) -> None:
+            if isinstance(answer, SendFailed) and not self._leaving.is_set():
+                logging.getLogger("backbone").warning("%s could not be written: %s", TOPIC, answer.error)
+                again()
+
+        try:
+            self._producer.send(TOPIC, key, value, [], partition=0, on_settled=settled)
+        except Backpressure:
+            again()
