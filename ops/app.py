@@ -147,7 +147,7 @@ class App:
         from producers.kafka import RecordProducer
 
         def make() -> RecordProducer:
-            producer = RecordProducer(self._client())
+            producer = RecordProducer(self.context.kafka)
             self._closing.append(lambda: producer.close(5.0))
             return producer
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from ops.app import App
+    from schemas.event import Record
+
+TIMESTAMP_TYPES = {0: "none", 1: "create", 2: "append"}
 
 
 def read_to_end(
@@ -20,7 +23,8 @@ def read_to_end(
 ) -> Iterator[Message]:
     """Every record of a topic from its beginning (or ``from_offsets``) to the end that was current at the call.
 
-    In order within a partition; records of different partitions come mixed. Blocks; raises NotFoundError if there is no such topic,
+    In order within a partition; records of different partitions come mixed. Blocks; raises NotFoundError if there is
+    no such topic,
     UnreachableError if the cluster stays silent for ``CLUSTER_TIMEOUT_S``.
     """
     from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
@@ -61,3 +65,24 @@ def partition_count(app: App, topic: str) -> int:
     if not found.partitions:
         raise NotFoundError(f"The cluster has no topic '{topic}'.")
     return len(found.partitions)
+
+
+def as_record(message: Message) -> Record:
+    """Kafka's message as a record that the decoder takes."""
+    from schemas.event import Record
+
+    kind, timestamp = message.timestamp()
+    return Record(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=tuple((name, _bytes(value)) for name, value in message.headers() or ()),
+        timestamp=timestamp,
+        timestamp_type=TIMESTAMP_TYPES.get(kind, "none"),
+    )
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,51 @@
+"""The kinds of changes there are. A module is imported only when a change of its kind is applied or undone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from ops.app import App
+    from ops.changes.plan import JsonValue, Plan
+    from ops.changes.store import Journal
+
+KINDS: Mapping[str, str] = {
+    "register": "ops.changes.register",
+    "attach": "ops.changes.attach",
+    "detach": "ops.changes.detach",
+    "pause": "ops.changes.pause",
+    "resume": "ops.changes.pause",
+    "rewind": "ops.changes.rewind",
+}
+"""Where a kind's constant ``KIND`` (or ``KIND_<NAME>`` where a module has several) stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeKind:
+    """How one kind of change is checked, done and taken back; see ``ops.changes`` for what each function promises.
+
+    ``undo`` None: it cannot be taken back, and ``not_undoable`` says why. ``before_audit`` is for the one kind that
+    creates what the audit itself needs.
+    """
+
+    name: str
+    precheck: Callable[[App, Plan, frozenset[str]], None]
+    act: Callable[[App, Plan, Journal], dict[str, JsonValue]]
+    undo: Callable[[App, Plan, Mapping[str, JsonValue], frozenset[str]], Plan] | None = None
+    not_undoable: str = ""
+    before_audit: Callable[[App, Plan], None] | None = None
+
+
+def kind(name: str) -> ChangeKind:
+    """Raises NotFoundError for a kind that this version does not know."""
+    if name not in KINDS:
+        raise NotFoundError(f"This version knows no change of the kind '{name}'.")
+    module = importlib.import_module(KINDS[name])
+    found = getattr(module, f"KIND_{name.upper()}", None) or module.KIND
+    assert isinstance(found, ChangeKind)
+    return found
