@@ -26,16 +26,16 @@ from schemas.findings import did_you_mean
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka.admin import AdminClient
-    from producers.publisher import Publisher
-    from schemas.codec import Decoder, Encoder
-    from schemas.registry import Registry
 
     from connectors.connector import ConnectorType
     from consumers.control import ControlSnapshot
     from consumers.subscription import Subscription
     from ops.settings import Context, Project
     from producers.kafka import RecordProducer
+    from producers.publisher import Publisher
+    from schemas.codec import Decoder, Encoder
     from schemas.contract import Contracts
+    from schemas.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

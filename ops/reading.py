@@ -78,10 +78,16 @@ def as_record(message: Message) -> Record:
         offset=message.offset() or 0,
         key=_bytes(message.key()),
         value=_bytes(message.value()),
-        headers=tuple((name, _bytes(value)) for name, value in message.headers() or ()),
+        headers=tuple((name, _bytes(value)) for name, value in _headers(message)),
         timestamp=timestamp,
         timestamp_type=TIMESTAMP_TYPES.get(kind, "none"),
     )
+
+
+def _headers(message: Message) -> list[tuple[str, str | bytes | None]]:
+    # librdkafka gives a list of pairs; the type stub also knows the mapping that may be written
+    headers = message.headers()
+    return headers if isinstance(headers, list) else list((headers or {}).items())
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

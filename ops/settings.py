@@ -25,9 +25,8 @@ from schemas.errors import InputError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
-    from producers.settings import PublisherSettings
-
     from connectors.connector import ConnectorType
+    from producers.settings import PublisherSettings
 
 FILE = "backbone.toml"
 SECRET_KAFKA_KEYS = frozenset({

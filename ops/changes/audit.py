@@ -79,9 +79,8 @@ def record(app: App, plan: Plan, phase: Phase, *, after: Mapping[str, Any] | Non
 
 def entries(app: App) -> list[Entry]:
     """The whole audit, oldest first; empty if the topic does not exist yet. Blocks."""
-    from schemas.codec import SchemaWanted
-
     from ops.reading import as_record, read_to_end
+    from schemas.codec import SchemaWanted
     from schemas.event import Event
 
     found = []

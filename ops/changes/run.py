@@ -150,12 +150,15 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         known = error if isinstance(error, BackboneError) else app.translated(error)
         sentence = str(known) if known is not None else f"unexpected {type(error).__name__}"
         progressed.error = sentence
-        if not progressed.done:
+        # a step that began may have had its effect, unless it says that it was refused
+        untouched = not progressed.done and (not progressed.doing or isinstance(error, RefusedError))
+        if untouched:
             progressed.state = "failed"
+            progressed.doing = ""
         store.keep(plan.id, progressed)
         app.interrupted = said
-        _close_audit(app, plan, "partly_applied" if progressed.done else "failed", {}, reason)
-        if not progressed.done:
+        _close_audit(app, plan, "failed" if untouched else "partly_applied", {}, reason)
+        if untouched:
             raise
         raise PartlyDoneError(
             f"{plan.id} is partly done ({_count(plan, progressed)}): {sentence} "

@@ -99,7 +99,7 @@ class Store:
     def keep(self, change_id: str, progressed: Progressed) -> None:
         """Write how far it has come, on the disk when this returns."""
         progressed.at = datetime.now(UTC).isoformat(timespec="seconds")
-        content = {name: getattr(progressed, name) for name in Progressed.__slots__}  # type: ignore[attr-defined]
+        content = {name: getattr(progressed, name) for name in Progressed.__slots__}
         _write(self._state_file(change_id), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
     @contextlib.contextmanager
