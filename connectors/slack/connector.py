@@ -1,0 +1,205 @@
+"""Slack messages: one chat.postMessage a delivery, every answer classified.
+
+``classify`` as a table. The first fitting line decides; Slack says most of its errors with HTTP 200 (by name: ERRORS).
+
+=====================================================  =============================================================
+answer                                                 outcome
+=====================================================  =============================================================
+200 {"ok": true, "ts": …}                              Delivered(reference = channel/ts)
+200 {"ok": false}, error is "needs_operator"           Unavailable(the error, needs_operator): token, scope, workspace
+200 {"ok": false}, error is "unavailable"              Unavailable(the error), Retry-After if given
+200 {"ok": false}, error is "retry_later"              RetryLater(the error): nothing was done
+200 {"ok": false}, error is "unknown"                  Unknown(the error): "some aspect of the operation succeeded"
+200 {"ok": false}, error "rejected", restricted_*      Rejected(the error)
+200 {"ok": false}, any other error                     RetryLater(vendor_error): new to us, so neither given up nor
+                                                       asked for ever
+200 anything else, other 2xx                           Unknown(not_understood)
+303                                                    Unknown(redirected)
+other 3xx                                              Unavailable(redirected, needs_operator)
+401 / 403 / 410                                        Unavailable(unauthorized / forbidden / gone, needs_operator)
+408                                                    Unknown(timeout)
+429                                                    Unavailable(rate_limited), Retry-After or 30 s
+other 4xx                                              Rejected(refused)
+503                                                    Unavailable(unavailable), Retry-After if given
+other 5xx                                              Unknown(server_error): behind a 500, 502 or 504 the message
+                                                       may stand in the channel
+no answer                                              connectors.transport.unanswered
+=====================================================  =============================================================
+
+A 429 holds the whole connection, not the channel alone: Slack does not say whether the channel or the workspace is
+over its limit, and a lane is a key of ours, not a channel. Were it the entity's, the fourth refusal in a row would
+count as an attempt and a burst into one channel would end among the dead letters.
+
+The key goes along twice, though Slack promises nothing for it: as ``client_msg_id`` (UUIDv5) and in the message's
+metadata, where a person or a reconciliation finds duplicates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic import ValidationError
+
+from connectors.connector import Delivered, Delivery, JsonValue, Outcome, Rejected, RetryLater, Unavailable, Unknown
+from connectors.slack.actions import MessagePost
+from connectors.slack.settings import SlackSettings
+from connectors.transport import Answer, Result, Transport, pause_until, retry_after, unanswered
+
+NAMESPACE = UUID("6f1d1c2e-7c56-5b0a-9d0e-2f6a4f0d7b11")
+"""Of our client_msg_ids. Never change it: the same key must give the same id for ever."""
+
+METADATA_TYPE = "event_backbone_delivery"
+
+ERRORS: Mapping[str, str] = {
+    "needs_operator": """access_denied account_inactive deprecated_endpoint ekm_access_denied enterprise_is_restricted
+        invalid_auth method_deprecated missing_scope no_permission not_allowed_token_type not_authed org_login_required
+        team_access_not_granted token_expired token_revoked two_factor_setup_required""",
+    "unavailable": "accesslimited rate_limited ratelimited service_unavailable team_added_to_org",
+    "retry_later": "external_channel_migrating request_timeout",
+    "unknown": "duplicate_channel_not_found duplicate_message_not_found fatal_error internal_error",
+    "rejected": """as_user_not_supported attachment_payload_limit_exceeded blocked_from_dms cannot_reply_to_message
+        channel_not_found invalid_arg_name invalid_arguments invalid_array_arg invalid_attachments invalid_blocks
+        invalid_blocks_format invalid_charset invalid_form_data invalid_metadata_format invalid_metadata_schema
+        invalid_post_type is_archived is_inactive markdown_text_conflict message_limit_exceeded messages_tab_disabled
+        metadata_must_be_sent_from_app metadata_too_large missing_post_type msg_blocks_too_long msg_too_long no_text
+        not_in_channel slack_connect_canvas_sharing_blocked slack_connect_file_link_sharing_blocked team_not_found
+        thread_locked too_many_attachments too_many_contact_cards user_not_found""",
+}
+"""What Slack says with ``ok: false``, by what it means for the delivery."""
+
+MEANING: Mapping[str, str] = {error: meaning for meaning, errors in ERRORS.items() for error in errors.split()}
+RATE_WAIT = timedelta(seconds=30)
+
+STATUS: Mapping[int, Outcome] = {
+    303: Unknown("redirected"),
+    401: Unavailable("unauthorized", needs_operator=True),
+    403: Unavailable("forbidden", needs_operator=True),
+    408: Unknown("timeout"),
+    410: Unavailable("gone", needs_operator=True),
+    429: Unavailable("rate_limited", RATE_WAIT),
+    503: Unavailable("unavailable"),
+}
+
+
+class Slack:
+    """One app in one workspace (a ``connectors.connector.Connector``)."""
+
+    __slots__ = ("_transport", "pause_until")
+
+    def __init__(self, settings: SlackSettings) -> None:
+        self.pause_until = 0.0
+        self._transport = Transport(
+            settings.base_url,
+            headers={
+                "Authorization": f"Bearer {settings.token.get_secret_value()}",
+                "Content-Type": "application/json; charset=utf-8",
+            },
+            timeout_s=settings.timeout_s,
+            connections=settings.connections,
+        )
+
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Post each message, one call after the other (``batch_max`` is 1)."""
+        return [await self._post(delivery) for delivery in batch]
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def _post(self, delivery: Delivery) -> Outcome:
+        message = wire_message(delivery)
+        if isinstance(message, Rejected):
+            return message
+        try:
+            wire = json.dumps(message).encode()
+        except (TypeError, ValueError, RecursionError):
+            return Rejected("invalid_body", "blocks: holds what JSON cannot say")
+        result = await self._transport.request("POST", "/chat.postMessage", body=wire)
+        outcome = classify(result)
+        if isinstance(outcome, Unavailable):
+            self.pause_until = pause_until(self.pause_until, outcome.after)
+        return outcome
+
+
+def client_msg_id(idempotency_key: str) -> str:
+    """The same for the same key, for ever."""
+    return str(uuid5(NAMESPACE, idempotency_key))
+
+
+def wire_message(delivery: Delivery) -> dict[str, Any] | Rejected:
+    """The JSON that chat.postMessage takes."""
+    if delivery.action != "message.post":
+        return Rejected("unknown_action", delivery.action[:100])
+    try:
+        body = MessagePost.model_validate({name: _text(value) for name, value in delivery.body.items()}, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        # an unknown field's name is the author's, a known one's is ours; types are pydantic's: none is data
+        return Rejected("invalid_body", f"{'.'.join(map(str, first['loc']))[:200]}: {first['type']}")
+    return {
+        **body.model_dump(exclude_none=True),
+        "client_msg_id": client_msg_id(delivery.idempotency_key),
+        "metadata": {
+            "event_type": METADATA_TYPE,
+            "event_payload": {"idempotency_key": delivery.idempotency_key},
+        },
+    }
+
+
+def _text(value: JsonValue) -> JsonValue:
+    """Times, decimals and ids leave as text (JSON has no such types); everything else as it is."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | UUID) else value
+
+
+def classify(result: Result) -> Outcome:
+    """What an answer means; the table is on top of this module."""
+    if not isinstance(result, Answer):
+        return unanswered(result)
+    status = result.status
+    if status == 200:
+        return _said(result, result.json())
+    if (known := STATUS.get(status)) is not None:
+        return _waiting(known, result) if isinstance(known, Unavailable) and not known.needs_operator else known
+    if 300 <= status < 400:
+        return Unavailable("redirected", needs_operator=True)
+    if 400 <= status < 500:
+        return Rejected("refused", str(status))
+    return Unknown("server_error" if status >= 500 else "not_understood")
+
+
+def _said(answer: Answer, document: Any) -> Outcome:
+    if not isinstance(document, dict):
+        return Unknown("not_understood")
+    if document.get("ok") is True:
+        channel, ts = document.get("channel"), document.get("ts")
+        if isinstance(channel, str) and isinstance(ts, str):
+            return Delivered(f"{channel}/{ts}")
+        return Unknown("not_understood")
+    error = document.get("error")
+    if document.get("ok") is not False or not isinstance(error, str):
+        return Unknown("not_understood")
+    match MEANING.get(error):
+        case "needs_operator":
+            return Unavailable(error, needs_operator=True)
+        case "unavailable":
+            return _waiting(Unavailable(error, RATE_WAIT if "limited" in error else None), answer)
+        case "retry_later":
+            return RetryLater(error)
+        case "unknown":
+            return Unknown(error)
+        case "rejected":
+            return Rejected(error)
+    if error.startswith("restricted_action"):
+        return Rejected("restricted_action")
+    return RetryLater("vendor_error")
+
+
+def _waiting(known: Unavailable, answer: Answer) -> Unavailable:
+    after = retry_after(answer.headers)
+    return Unavailable(known.reason, known.after if after is None else after, scope=known.scope)
