@@ -170,6 +170,13 @@ class ResolvedConnection:
         except ValidationError as error:
             raise InputError(f"{self.file}: {where}: {sentence(error, connector_type.settings)}") from None
 
+    def shown(self) -> dict[str, Any]:
+        """The settings as the file has them: references stay references, addresses lose their credentials."""
+        return {
+            key: redacted_url(value) if isinstance(value, str) and "://" in value else value
+            for key, value in self.table.items()
+        }
+
 
 @dataclass(frozen=True)
 class Context:
@@ -224,6 +231,16 @@ class Context:
             if key in found:
                 found[key] = str(self.project.root / found[key])
         return found
+
+    def kafka_shown(self) -> dict[str, Any]:
+        """The Kafka settings for people: references stay references."""
+        return self._kafka_table
+
+    def registry_shown(self) -> dict[str, Any]:
+        """The registry's settings for people: no credentials in the address, references stay references."""
+        shown = self.table.registry.model_dump(exclude_none=True)
+        url = self.running.get("registry") or self.table.registry.url
+        return shown | ({"url": redacted_url(url)} if url else {})
 
     @property
     def partitions(self) -> int:

@@ -1,0 +1,187 @@
+"""``backbone change list | show``: what was planned here, and what was done anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ops.app import App, screen_options
+from ops.screen import Column
+
+if TYPE_CHECKING:
+    from ops.changes.audit import Entry
+
+COLUMNS = [
+    Column("id"),
+    Column("at"),
+    Column("state"),
+    Column("kind"),
+    Column("title", "WHAT"),
+    Column("author", "BY"),
+    Column("reason"),
+    Column("undone_by"),
+]
+STATES = {"planned": "begun", "applied": "applied", "partly_applied": "partly", "failed": "failed", "undone": "undone"}
+"""What the last audit entry of a change says of it, seen from another machine."""
+
+
+@click.group(no_args_is_help=True)
+def change() -> None:
+    """Changes: planned on this machine, and all that were begun anywhere, from the audit."""
+
+
+@change.command("list")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The newest so many.")
+@screen_options
+@click.pass_obj
+def list_(app: App, limit: int) -> None:
+    """The newest changes, the newest last."""
+    found = _merged(app)
+    rows = sorted(found.values(), key=lambda row: (row["at"], row["id"]))[-limit:]
+    app.screen.rows("changes", rows, COLUMNS, empty="No change was planned here, and the audit is empty.")
+
+
+@change.command()
+@click.argument("change_id", metavar="ID")
+@screen_options
+@click.pass_obj
+def show(app: App, change_id: str) -> None:
+    """One change: its plan, how far it came, and its audit entries."""
+    from ops.changes.store import Store
+    from schemas.errors import NotFoundError
+
+    audit = [entry for entry in _audit(app) if entry.change_id == change_id]
+    store = Store.of(app)
+    try:
+        plan = store.load(change_id)
+    except NotFoundError:
+        if not audit:
+            raise
+        data = _from_audit(audit)
+        app.screen.document("change", data | {"audit": [_line(entry) for entry in audit]}, _render(app))
+        return
+    progressed = store.progressed(change_id)
+    data = {
+        "id": plan.id,
+        "kind": plan.kind,
+        "title": plan.title,
+        "state": _state(plan.expires, progressed.state, progressed.done),
+        "author": plan.author,
+        "reason": plan.reason,
+        "created": plan.created,
+        "expires": plan.expires,
+        "severe": plan.severe,
+        "undoes": plan.undoes,
+        "undone_by": progressed.undone_by,
+        "hash": plan.hash,
+        "summary": list(plan.summary),
+        "steps": [{"step": name, "done": name in progressed.done} for name in plan.steps],
+        "doing": progressed.doing,
+        "error": progressed.error,
+        "before": plan.before,
+        "after": progressed.after or plan.after,
+        "rows": list(plan.rows),
+        "audit": [_line(entry) for entry in audit],
+    }
+    app.screen.document("change", data, _render(app))
+
+
+def _merged(app: App) -> dict[str, dict[str, Any]]:
+    """Rows by id: what the audit knows, and over it what this machine knows better."""
+    from ops.changes.store import Store
+    from schemas.errors import InputError
+
+    by_change: dict[str, list[Entry]] = {}
+    for entry in _audit(app):
+        by_change.setdefault(entry.change_id, []).append(entry)
+    rows = {change_id: _row(_from_audit(entries)) for change_id, entries in by_change.items()}
+    store = Store.of(app)
+    for change_id in store.ids():
+        try:
+            plan, progressed = store.load(change_id), store.progressed(change_id)
+        except InputError as error:
+            app.screen.warn(str(error))
+            continue
+        rows[change_id] = _row(
+            {
+                "id": change_id,
+                "at": plan.created,
+                "state": _state(plan.expires, progressed.state, progressed.done),
+                "kind": plan.kind,
+                "title": plan.title,
+                "author": plan.author,
+                "reason": plan.reason,
+                "undone_by": progressed.undone_by,
+            }
+        )
+    return rows
+
+
+def _audit(app: App) -> list[Entry]:
+    """The audit; what this machine knows is shown also without it."""
+    from ops.changes.audit import entries
+    from schemas.errors import BackboneError
+
+    try:
+        return entries(app)
+    except BackboneError as error:
+        app.screen.warn(f"The audit cannot be read, only this machine's changes are shown: {error}")
+        return []
+
+
+def _from_audit(entries: list[Entry]) -> dict[str, Any]:
+    first, last = entries[0], entries[-1]
+    return {
+        "id": first.change_id,
+        "kind": first.kind,
+        "title": first.summary,
+        "state": STATES.get(last.phase, last.phase),
+        "author": first.author,
+        "reason": first.reason,
+        "at": first.at,
+        "hash": first.plan_hash,
+        "before": first.before,
+        "after": last.after or first.after,
+    }
+
+
+def _state(expires: Any, state: str, done: list[str]) -> str:
+    from datetime import UTC, datetime
+
+    if state == "planned" and datetime.now(UTC) >= expires:
+        return "expired"
+    if state == "applying":
+        return "partly" if done else "begun"
+    return state
+
+
+def _row(data: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "at", "state", "kind", "title", "author", "reason", "undone_by")
+    return {name: data.get(name) or None for name in names}
+
+
+def _line(entry: Entry) -> dict[str, Any]:
+    return {"at": entry.at, "phase": entry.phase, "author": entry.author, "reason": entry.reason}
+
+
+def _render(app: App) -> Any:
+    def render(data: dict[str, Any]) -> list[Any]:
+        from ops.screen import plain_json, shown
+
+        parts: list[Any] = []
+        plain = {key: value for key, value in data.items() if not isinstance(value, list | dict) and value}
+        width = max(len(key) for key in plain)
+        parts.append("\n".join(f"{key:<{width}}  {shown(value)}" for key, value in plain.items()))
+        parts += list(data.get("summary", []))
+        for name in ("before", "after"):
+            if data.get(name):
+                parts.append(f"{name}: {plain_json(data[name])}")
+        for name in ("rows", "steps", "audit"):
+            rows = data.get(name)
+            if rows:
+                fields = list(dict.fromkeys(field for row in rows for field in row))
+                parts.append(app.screen.table(rows, [Column(field) for field in fields], title=name))
+        return parts
+
+    return render
