@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 TOPIC = "backbone.control"
+T = TypeVar("T")
 
 ControlRecord: TypeAlias = tuple[bytes, bytes | None]
 """Key and value as they are produced to ``TOPIC``."""
@@ -124,7 +125,7 @@ class Control:
                 if content is None:
                     self._connections.pop(name, None)
                 else:
-                    self._connections[name] = State(**content)
+                    self._connections[name] = _of(State, content)
                 return name
             if kind == "subscription":
                 self._subscriptions[name] = _changed(
@@ -145,23 +146,29 @@ class Control:
         )
 
 
+def _of(kind: type[T], content: dict[str, Any]) -> T:
+    """The dataclass; fields that a newer version has added are left out."""
+    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in content.items() if name in known})
+
+
 def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) -> AttachedSubscription:
     if not rest:
         if content is None:
             return replace(subscription, definition=None)
-        return replace(subscription, definition=Definition(**(content | {"events": tuple(content["events"])})))
+        return replace(subscription, definition=_of(Definition, content | {"events": tuple(content["events"])}))
     match rest:
         case ["state"]:
-            return replace(subscription, state=State(state="running") if content is None else State(**content))
+            return replace(subscription, state=State(state="running") if content is None else _of(State, content))
         case ["leave"]:
-            return replace(subscription, leave=None if content is None else Leave(**content))
+            return replace(subscription, leave=None if content is None else _of(Leave, content))
         case ["start", place]:
             topic, _, partition = place.rpartition("/")
             starts = dict(subscription.starts)
             if content is None:
                 starts.pop((topic, int(partition)), None)
             else:
-                starts[topic, int(partition)] = Start(**content)
+                starts[topic, int(partition)] = _of(Start, content)
             return replace(subscription, starts=starts)
     raise ValueError(f"unknown key part {rest[0]}")
 

@@ -141,6 +141,9 @@ class Runtime:
     ) -> None:
         self.settled_records = self.settled_bytes = 0
         self.stop_reason = ""
+        self.oldest_at: float | None = None
+        """the timestamp of the oldest record that waits at the head of a lane, seconds since the epoch, as of the last
+        second; read by other threads"""
         self.limits = limits or Limits()
         self._subscription, self._pipeline, self._connection = subscription, pipeline, connection
         self._name, self._kind = subscription.name, subscription.connector
@@ -200,10 +203,6 @@ class Runtime:
     @property
     def lanes_held(self) -> int:
         return self._lanes.held
-
-    def oldest_unfinished(self) -> float | None:
-        """The timestamp (seconds since the epoch) of the oldest record that waits at the head of a lane."""
-        return min((lane.queue[0].record.timestamp / 1000 for lane in self._lanes.all() if lane.queue), default=None)
 
     # ---- what the Kafka thread says (consumers.kafka.Reader)
 
@@ -695,6 +694,7 @@ class Runtime:
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(self.limits.commit_every_s)
+            self.oldest_at = min((lane.queue[0].record.timestamp / 1000 for lane in self._lanes.all()), default=None)
             commits = []
             for partition in list(self._partitions.values()):
                 if partition.paused:
