@@ -158,8 +158,8 @@ class Fake(Protocol):
     ``POST /__fake__/misbehave`` (a JSON list of misbehaviours to queue) and ``POST /__fake__/reset``.
     """
 
-    async def start(self, port: int = 0) -> str:
-        """Listen on 127.0.0.1 (a free port for 0) and answer the base URL."""
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:
+        """Listen on ``host`` (a free port for 0) and answer the base URL. OSError when the port is taken."""
         ...
 
     async def stop(self) -> None: ...

@@ -5,10 +5,9 @@ A cache is a hint: the JVM itself checks that it fits its version and class path
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +28,8 @@ class Program(Protocol):
 
     @property
     def cache(self) -> Path: ...
+    @property
+    def folder(self) -> Path: ...
     def command(self, *jvm: str) -> list[str]: ...
     def prepare(self, say: Callable[[str], None]) -> None: ...
     def ready(self) -> bool: ...
@@ -41,47 +42,54 @@ def jvm_options(cache: Path) -> list[str]:
     return [f"-XX:AOTCache={cache}", "-XX:AOTMode=auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
 
 
-def make_caches(java: Java, programs: Artifacts, say: Callable[[str], None]) -> None:
+def make_caches(
+    java: Java, programs: Artifacts, say: Callable[[str], None], remember: Callable[[Mapping[str, ProcessId]], None]
+) -> None:
     """Make the caches that are missing, from one start of each program on throw-away data. Blocks some 15 s then.
 
-    A training that fails is said and leaves no cache: nothing but speed depends on it.
+    The caller is alone on the programs' folder. ``remember`` is told what runs for it, so that a kill of ours leaves
+    no process that nobody knows. A training that fails is said and leaves no cache: only speed depends on it.
     """
     if not java.makes_aot_cache:
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         ports = choose(("kafka", "controller", "registry", "management"), {})
-        both: tuple[Program, Program] = (
-            Registry(java, programs, folder / "registry", ports["registry"], ports["management"]),
-            Kafka(java, programs, folder / "kafka", ports["kafka"], ports["controller"]),
-        )
-        missing = [program for program in both if not program.cache.is_file()]
+        both: dict[str, Program] = {
+            "registry-training": Registry(java, programs, folder / "registry", ports["registry"], ports["management"]),
+            "kafka-training": Kafka(java, programs, folder / "kafka", ports["kafka"], ports["controller"]),
+        }
+        missing = {name: program for name, program in both.items() if not program.cache.is_file()}
         if not missing:
             return
         say("preparing faster starts (once, about 15 s)")
-        trainings = []
+        processes: dict[str, ProcessId] = {}
         try:
-            for program in missing:
+            for name, program in missing.items():
                 program.prepare(lambda _words: None)
-                trainings.append((program, _train(program, folder)))
+                processes[name] = _train(program)
+                remember(processes)
             until = time.monotonic() + TRAINING_MAX_S
-            for program, process in trainings:
-                while not program.ready() and running(process) and time.monotonic() < until:
+            for name, process in processes.items():
+                while not missing[name].ready() and running(process) and time.monotonic() < until:
                     time.sleep(POLL_S)
         finally:
             # on SIGTERM a JVM writes its cache before it ends, which takes seconds
-            for program, process in trainings:
+            for name, process in processes.items():
                 stop(process, grace_s=WRITING_MAX_S)
-                _keep(program.cache, say)
+                _keep(missing[name].cache, say)
+            remember({})
 
 
 def _partial(cache: Path) -> Path:
-    return cache.with_name(f"{cache.name}.partial-{os.getpid()}")
+    return cache.with_name(f"{cache.name}.partial")
 
 
-def _train(program: Program, folder: Path) -> ProcessId:
-    command = program.command(f"-XX:AOTCacheOutput={_partial(program.cache)}")
-    return spawn(command, log=folder / f"{program.cache.name}.log", folder=folder)
+def _train(program: Program) -> ProcessId:
+    partial = _partial(program.cache)
+    partial.unlink(missing_ok=True)
+    command = program.command(f"-XX:AOTCacheOutput={partial}")
+    return spawn(command, log=program.folder / "training.log", folder=program.folder)
 
 
 def _keep(cache: Path, say: Callable[[str], None]) -> None:

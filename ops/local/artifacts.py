@@ -37,7 +37,7 @@ class Artifacts:
 def artifacts(folder: Path, java: Java, say: Callable[[str], None]) -> Artifacts:
     """The programs under ``folder``, fetched when they are not there yet (some 200 MB, about 10 s).
 
-    A fetch that breaks off leaves nothing that looks complete; two at once do not disturb each other.
+    The caller is alone on ``folder``. A fetch that breaks off leaves nothing that looks complete.
     Raises UnreachableError when Maven is missing or reaches no repository.
     """
     version = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
@@ -55,16 +55,12 @@ def _fetch(target: Path, java: Java, say: Callable[[str], None]) -> None:
             f" Install Maven (package 'maven') and try again. {INSTEAD}"
         )
     say("fetching Kafka and the registry with Maven (once, about 200 MB)")
-    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         _run_maven(maven, partial, java)
-        try:
-            partial.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was quicker, with the same content
-                raise
+        partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from ops.local.ports import accepts
 from schemas.errors import UnreachableError
 
 FORMAT_MAX_S = 60
-STOP_GRACE_S = 20.0
+SETTINGS = "server.properties"
 
 # One node cannot replicate; groups of both protocols notice a killed member within seconds instead of 45 s;
 # nothing is created by a typo.
@@ -67,15 +67,12 @@ class Kafka:
         return self.artifacts.folder / f"kafka-{self.java.version}.aot"
 
     def command(self, *jvm: str, sustained: bool = False) -> list[str]:
-        """The command that runs the node. ``sustained`` lets the JVM optimise fully, which pays after minutes."""
+        """The command that runs the node, in its ``folder``. ``sustained`` lets the JVM optimise fully: it pays after
+        minutes."""
         options = ["-XX:+UseSerialGC", "-Xms64m", "-Xmx384m", *jvm]
         if not sustained:
             options.append("-XX:TieredStopAtLevel=1")
-        return [*self._java(options), "kafka.Kafka", str(self._properties)]
-
-    @property
-    def _properties(self) -> Path:
-        return self.folder / "server.properties"
+        return [*self._java(options), "kafka.Kafka", SETTINGS]
 
     def _java(self, options: Sequence[str]) -> list[str]:
         return [
@@ -98,43 +95,51 @@ class Kafka:
             self._set_aside(say)
         if not self.data.exists():
             self._format()
-        self._write_properties(self._properties, self.data)
+        self._write_settings(SETTINGS, self.data)
 
-    def _write_properties(self, path: Path, data: Path) -> None:
+    def _write_settings(self, name: str, data: Path) -> None:
         lines = [
-            f"log.dirs={data}",
+            # relative to the folder: a path may hold commas, or letters that Java reads otherwise in such a file
+            f"log.dirs={data.name}",
             f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
             f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}",
             f"controller.quorum.voters=1@127.0.0.1:{self.controller_port}",
         ]
-        path.write_text(PROPERTIES + "\n".join(lines) + "\n", encoding="utf-8")
+        (self.folder / name).write_text(PROPERTIES + "\n".join(lines) + "\n", encoding="utf-8")
 
     def _format(self) -> None:
         """Format beside and rename: a kill in the middle leaves no folder that looks formatted."""
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        settings = self.folder / "format.properties"
-        self._write_properties(settings, fresh)
+        settings = "format.properties"
+        self._write_settings(settings, fresh)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [
-            *self._java(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]),
+            *self._java(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]),
             "kafka.tools.StorageTool",
             "format",
             # an id that starts with a dash would be read as an option
             f"--cluster-id={cluster}",
             "-c",
-            str(settings),
+            settings,
         ]
         try:
             answer = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False, timeout=FORMAT_MAX_S
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=FORMAT_MAX_S,
             )
         except subprocess.TimeoutExpired:
             raise UnreachableError(f"Kafka's data folder was not formatted within {FORMAT_MAX_S} s.") from None
         if answer.returncode != 0 or not (fresh / "meta.properties").is_file():
             reason = ((answer.stderr or answer.stdout).strip().splitlines() or ["no reason given"])[-1]
             raise UnreachableError(f"Kafka's data folder {self.data} could not be formatted: {reason[:300]}")
-        settings.unlink()
+        (self.folder / settings).unlink()
         fresh.rename(self.data)
 
     def _set_aside(self, say: Callable[[str], None]) -> None:

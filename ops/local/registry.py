@@ -13,7 +13,6 @@ from ops.local.java import Java
 from schemas.errors import UnreachableError
 
 API = "/apis/ccompat/v7"
-STOP_GRACE_S = 20.0
 ANSWER_MAX_S = 10.0
 COMPATIBILITY = "FULL_TRANSITIVE"
 """Apicurio's own default is NONE: it would take every schema."""
@@ -38,6 +37,7 @@ class Registry:
         return self.artifacts.folder / f"registry-{self.java.version}.aot"
 
     def command(self, *jvm: str) -> list[str]:
+        """The command that runs it, in its ``folder``."""
         return [
             self.java.program,
             "-XX:+UseSerialGC",
@@ -52,7 +52,7 @@ class Registry:
             f"-Dquarkus.management.port={self.management_port}",
             "-Dquarkus.log.level=WARN",
             "-Dquarkus.banner.enabled=false",
-            f"-Dapicurio.datasource.url=jdbc:h2:file:{self.folder / 'schemas'}",
+            "-Dapicurio.datasource.url=jdbc:h2:file:./schemas",
             "-jar",
             str(self.artifacts.registry_jar),
         ]

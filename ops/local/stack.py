@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from ops.local.artifacts import artifacts as fetch_artifacts
 from ops.local.fakes import read_fakes
 from ops.local.java import find_java
 from ops.local.kafka import Kafka
+from ops.local.log import tail
 from ops.local.ports import choose
 from ops.local.process import ProcessId, resident_mib, running, spawn, stop
 from ops.local.registry import Registry
@@ -28,6 +29,8 @@ __all__ = ["PARTS", "Address", "Part", "PartStatus", "Started", "down", "logs", 
 
 Part = Literal["kafka", "registry", "vendors"]
 PARTS: tuple[Part, ...] = ("kafka", "registry", "vendors")
+STARTING_ORDER: tuple[Part, ...] = ("registry", "kafka", "vendors")
+"""The slowest first: they start beside each other."""
 READY_MAX_S = 60.0
 PROGRAMS_MAX_S = 900.0
 READY_POLL_S = 0.02
@@ -45,7 +48,7 @@ _TITLES: dict[Part, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What ``up`` did: ``started`` is empty when everything was running already; ``notes`` are worth reading."""
+    """What ``up`` did: ``started`` is empty when everything was running already."""
 
     address: Address
     started: tuple[Part, ...]
@@ -87,16 +90,28 @@ def up(
     state = State(folder)
     begun = time.monotonic()
     with state.lock():
-        before = {part: process for part, process in state.processes().items() if running(process)}
-        for part in sorted(set(state.processes()) - set(before)):
-            say(f"{part} was started earlier and has ended without 'backbone local down': it is started again")
-        missing = [part for part in PARTS if part in parts and part not in before]
+        running_now = _found_running(state, say)
+        missing = [part for part in PARTS if part in parts and part not in running_now]
         address = state.address()
         if not missing and address is not None:
             return Started(address, (), time.monotonic() - begun)
-        # a part that runs on is checked like the others: it may have been left in the middle of its start
-        address = _Start(state, artifacts or folder / "artifacts", before, say, sustained).run(parts, missing)
+        # while something is missing nobody should begin to talk to the rest
+        state.put_address(None)
+        address = _Start(state, artifacts or folder / "artifacts", running_now, say, sustained).run(parts, missing)
         return Started(address, tuple(missing), time.monotonic() - begun)
+
+
+def _found_running(state: State, say: Callable[[str], None]) -> dict[str, ProcessId]:
+    """What an earlier ``up`` has started and still runs; says what has ended since without ``down``."""
+    found: dict[str, ProcessId] = {}
+    for name, process in state.processes().items():
+        if name not in PARTS:
+            stop(process, grace_s=STOP_GRACE_S)  # an earlier start was killed while it prepared
+        elif running(process):
+            found[name] = process
+        else:
+            say(f"{name} (pid {process.pid}) ended without 'backbone local down': it is started again, with its data")
+    return found
 
 
 class _Start:
@@ -112,13 +127,8 @@ class _Start:
         java = find_java()
         with alone(shared / "lock", wait_s=PROGRAMS_MAX_S):
             programs = fetch_artifacts(shared.absolute(), java, say)
-            make_caches(java, programs, say)
-        names = {"kafka": ("kafka", "controller"), "registry": ("registry", "registry-management")}
-        kept = state.ports()
-        held = {name: kept[name] for part in self.processes for name in names.get(part, ()) if name in kept}
-        free = [name for part in ("kafka", "registry") for name in names[part] if name not in held]
-        ports = {**choose(free, kept), **held}
-        state.put_ports(ports)
+            make_caches(java, programs, say, lambda extra: state.put_processes({**processes, **extra}))
+        ports = _ports(state, processes)
         inner = state.inner.absolute()
         self.kafka = Kafka(java, programs, inner / "kafka", ports["kafka"], ports["controller"])
         self.registry = Registry(java, programs, inner / "registry", ports["registry"], ports["registry-management"])
@@ -126,11 +136,11 @@ class _Start:
     def run(self, parts: Collection[Part], missing: list[Part]) -> Address:
         started: list[Part] = []
         try:
-            # the slowest first: they start beside each other
-            for part in ("registry", "kafka", "vendors"):
+            for part in STARTING_ORDER:
                 if part in missing:
                     started.append(part)
                     self._start(part)
+            # one that runs already is asked too: it may have been left in the middle of its start
             for part in PARTS:
                 if part in parts:
                     self._wait(part)
@@ -154,13 +164,16 @@ class _Start:
         match part:
             case "kafka":
                 self.kafka.prepare(self.say)
+                folder = self.kafka.folder
                 command = self.kafka.command(*jvm_options(self.kafka.cache), sustained=self.sustained)
             case "registry":
                 self.registry.prepare(self.say)
+                folder = self.registry.folder
                 command = self.registry.command(*jvm_options(self.registry.cache))
             case "vendors":
+                folder = self.state.inner
                 command = [sys.executable, "-m", "ops.local.vendors", "--state", str(self._fakes.absolute())]
-        self.processes[part] = spawn(command, log=log, folder=self.state.inner)
+        self.processes[part] = spawn(command, log=log, folder=folder)
         self.state.put_processes(self.processes)
 
     def _wait(self, part: Part) -> None:
@@ -204,12 +217,9 @@ def _stop_all(state: State) -> list[Part]:
     # first the address: nobody should begin to talk to what is ending
     state.put_address(None)
     processes = state.processes()
-    stopped: list[Part] = []
-    for part in PARTS:
-        if part in processes and stop(processes[part], grace_s=STOP_GRACE_S) != "gone":
-            stopped.append(part)
+    ended = {name for name, process in processes.items() if stop(process, grace_s=STOP_GRACE_S) != "gone"}
     state.put_processes({})
-    return stopped
+    return [part for part in PARTS if part in ended]
 
 
 def status(folder: Path) -> list[PartStatus]:
@@ -260,12 +270,20 @@ def reset(folder: Path) -> list[Part]:
         return stopped
 
 
+def _ports(state: State, running_now: Mapping[str, ProcessId]) -> dict[str, int]:
+    """The ports of Kafka and the registry: those of a running one as they are, others as kept if they are free."""
+    names = {"kafka": ("kafka", "controller"), "registry": ("registry", "registry-management")}
+    kept = state.ports()
+    held = {name: kept[name] for part, own in names.items() if part in running_now for name in own if name in kept}
+    free = [name for own in names.values() for name in own if name not in held]
+    ports = {**choose(free, kept), **held}
+    state.put_ports(ports)
+    return ports
+
+
 def _end_of_log(folder: Path, part: Part) -> str:
     path = logs(folder, part)
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-    except OSError:
-        lines = []
+    lines = tail(path, LOG_LINES_SHOWN)
     if not lines:
         return f"Its log is empty: {path}"
     return f"The end of {path}:\n" + "\n".join(f"  {line[:300]}" for line in lines)
