@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from schemas.errors import InputError, NotFoundError, UnreachableError
+from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
@@ -141,13 +141,13 @@ class ResolvedConnection:
     root: Path
     file: Path
     fake_url: str | None = None
-    problem: str | None = None
-    """why it cannot be used in this context, as a sentence"""
+    problem: BackboneError | None = None
+    """why it cannot be used in this context"""
 
     def settings(self, connector_type: ConnectorType) -> Any:
         """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
         if self.problem is not None:
-            raise InputError(self.problem)
+            raise self.problem
         where = f"connection '{self.name}'"
         table: dict[str, Any] = dict(self.table)
         if self.is_fake:
@@ -185,12 +185,15 @@ class Context:
     name: str
     table: ContextTable
     project: Project
-    running: Mapping[str, Any]
-    """what ``backbone local up`` wrote; empty elsewhere"""
 
     @property
     def production(self) -> bool:
         return self.table.production
+
+    @cached_property
+    def running(self) -> dict[str, Any]:
+        """What ``backbone local up`` wrote; empty elsewhere. Raises UnreachableError when the stack is not running."""
+        return local_stack(self.project.root) if self.name == "local" else {}
 
     @cached_property
     def kafka(self) -> dict[str, Any]:
@@ -234,12 +237,18 @@ class Context:
 
     def kafka_shown(self) -> dict[str, Any]:
         """The Kafka settings for people: references stay references."""
-        return self._kafka_table
+        try:
+            return self._kafka_table
+        except UnreachableError:
+            return dict(self.table.kafka)
 
     def registry_shown(self) -> dict[str, Any]:
         """The registry's settings for people: no credentials in the address, references stay references."""
         shown = self.table.registry.model_dump(exclude_none=True)
-        url = self.running.get("registry") or self.table.registry.url
+        try:
+            url = self.running.get("registry") or self.table.registry.url
+        except UnreachableError:
+            url = self.table.registry.url
         return shown | ({"url": redacted_url(url)} if url else {})
 
     @property
@@ -275,14 +284,18 @@ class Context:
         settings = {key: value for key, value in table.model_dump().items() if key not in OURS and value is not None}
         fake = self.table.connections == "fake"
         url: str | None = None
-        problem: str | None = None
+        problem: BackboneError | None = None
         if fake:
-            fakes = {**self.running.get("fakes", {}), **self.table.fakes}
+            fakes = dict(self.table.fakes)
+            try:
+                fakes = {**self.running.get("fakes", {}), **fakes}
+            except UnreachableError as error:
+                problem = error
             url = fakes.get(name) or fakes.get(table.connector)
         elif isinstance(self.table.connections, dict):
             settings |= self.table.connections.get(name, {})
             if name not in self.table.connections:
-                problem = (
+                problem = InputError(
                     f"{self.project.file}: the connection '{name}' has no credentials in the context '{self.name}': "
                     f"add [contexts.{self.name}.connections.{name}]. It never borrows another context's."
                 )
@@ -336,12 +349,11 @@ class Project:
         return self.contexts[name]
 
     def context(self, name: str | None = None) -> Context:
-        """The context of that name (default ``local``). Raises NotFoundError; UnreachableError for ``local`` when its
-        stack is not running."""
+        """The context of that name (default ``local``). Raises NotFoundError. That the local stack is not running is
+        said (UnreachableError) when its addresses are asked for."""
         chosen = name or "local"
         table = self.context_settings(chosen)
-        running = local_stack(self.root) if chosen == "local" else {}
-        return Context(name=chosen, table=table, project=self, running=running)
+        return Context(name=chosen, table=table, project=self)
 
     def connection_types(self, installed: Mapping[str, ConnectorType]) -> dict[str, ConnectorType]:
         """The connector of every connection. Raises InputError for one that is not installed."""
