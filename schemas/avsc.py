@@ -377,3 +377,47 @@ def _records(schema: SchemaJson, seen: set[int]) -> Iterator[Mapping[str, Any]]:
                 yield from _records(schema[part], seen)
         if schema["type"] in ("record", "error"):
             yield schema
+
+
+_SHAPE = ("type", "name", "symbols", "size", "logicalType", "precision", "scale", "default")
+
+
+def shape(schema: SchemaJson) -> SchemaJson:
+    """A resolved schema without docs and attributes: equal shapes write the same bytes and read them the same way."""
+    if isinstance(schema, list):
+        return [shape(branch) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if set(schema) == {"type"}:
+        return shape(schema["type"])
+    out = {name: schema[name] for name in _SHAPE if name in schema and schema["type"] != "record"}
+    if schema["type"] in ("record", "error"):
+        fields = [[one["name"], shape(one["type"]), one.get("default"), "default" in one] for one in schema["fields"]]
+        out = {"type": "record", "name": schema["name"], "fields": fields}
+    for part in ("items", "values"):
+        if part in schema:
+            out[part] = shape(schema[part])
+    return out
+
+
+def standalone(type_: SchemaJson) -> SchemaJson:
+    """A resolved type as a schema of its own: a name that was written out twice is a reference the second time."""
+    return _refer(type_, set())
+
+
+def _refer(type_: SchemaJson, seen: set[str]) -> SchemaJson:
+    if isinstance(type_, list):
+        return [_refer(branch, seen) for branch in type_]
+    if not isinstance(type_, dict):
+        return type_
+    if "name" in type_ and type_["type"] in ("record", "error", "enum", "fixed"):
+        if type_["name"] in seen:
+            return type_["name"]
+        seen.add(type_["name"])
+    out = dict(type_)
+    if "fields" in out:
+        out["fields"] = [{**one, "type": _refer(one["type"], seen)} for one in out["fields"]]
+    for part in ("items", "values"):
+        if part in out:
+            out[part] = _refer(out[part], seen)
+    return out

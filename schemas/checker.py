@@ -72,8 +72,9 @@ def kind(type_: Any) -> str:
     return "record" if found == "error" else str(found)
 
 
-class _Compiler:
-    """Writes the checker's source. One function per record, because records repeat; everything else is in line."""
+class Tests:
+    """Writes tests of values as Python source; ``scope`` holds what the source needs. One function per record, because
+    records repeat; everything else is in line."""
 
     def __init__(self) -> None:
         self.scope: dict[str, Any] = dict(_NAMES)
@@ -175,7 +176,7 @@ def fits_decimal(value: Decimal, precision: int, scale: int) -> bool:
 def checker(schema: Any) -> Checker:
     """A function that says whether a datum fits the *resolved* schema, constraints included: no missing or unknown
     field, no text for a number, no time without a zone. It may also raise KeyError or TypeError for "no"."""
-    compiler = _Compiler()
+    compiler = Tests()
     test = compiler.test(schema, "d", {})
     source = "\n".join([*compiler.source, "def check(d):", f" return {test}"])
     exec(compile(source, "<checker>", "exec"), compiler.scope)
@@ -240,7 +241,7 @@ def _faults(type_: Any, value: Any, path: str, one: Mapping[str, Any]) -> Iterat
 
 
 def _leaf_faults(type_: Any, what: str, value: Any, place: str, one: Mapping[str, Any]) -> Iterator[str]:
-    compiler = _Compiler()
+    compiler = Tests()
     test = compiler.leaf(type_, what).format(v="v")
     if not eval(test, compiler.scope, {"v": value}):
         name = logical(type_)

@@ -1,0 +1,440 @@
+"""Events to bytes and back: Avro with Confluent's framing, the envelope as CloudEvents headers in binary mode.
+
+Both directions are cheap and never wait, but for the first event of a contract (``Encoder``) and for ``Decoder.load``.
+What is refused is refused with a code and a field path, never with a value.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any, Literal, NamedTuple, TypeAlias
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+
+from schemas import avsc
+from schemas.checker import Checker, checker, faults, kind
+from schemas.contract import Contract
+from schemas.errors import InputError, RefusedError
+from schemas.event import Event, Record
+from schemas.registry import NotAvroError, Registry, SchemaNotFoundError
+from schemas.walk import BodyError, Walker, explain, walker
+from schemas.write import Write
+from schemas.write import writer as compiled_writer
+
+CONTENT_TYPE = b"application/avro"
+SCHEMA_ID_HEADER = "__value_schema_id"
+ENVELOPE_MAX = 1024
+"""Bytes of an envelope header that are taken as said; a longer one counts as absent."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FOREIGN = uuid5(NAMESPACE_OID, "event-backbone")
+
+
+class EncodeError(InputError):
+    """The data does not fit the contract; ``str`` names every field at fault and never a value."""
+
+
+class SchemaNotRegisteredError(RefusedError):
+    """The registry does not know this contract's schema; nothing registers by the way."""
+
+
+class Encoded(NamedTuple):
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what is written and read, in bytes of the whole value."""
+
+    message_max: int = 1 << 20
+    bytes_decimal_message_max: int = 64 << 10
+    """a decimal on bytes decodes in quadratic time: 1 MiB of it takes 96 s"""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class _Writer(NamedTuple):
+    contract: Contract
+    prefix: bytes
+    type: bytes
+    resolved: Any
+    write: Write | None
+    check: Checker
+    parsed: Any
+
+
+class Encoder:
+    """Encodes events of any contract. May be used from any thread."""
+
+    def __init__(self, registry: Registry, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._writers: dict[str, _Writer] = {}
+
+    def prepare(self, contract: Contract) -> None:
+        """Look up the contract's schema id now (blocks on the registry) instead of at the first event."""
+        self._writer(contract)
+
+    def encode(
+        self,
+        contract: Contract,
+        data: Mapping[str, Any],
+        *,
+        id: str,
+        source: str,
+        time: datetime,
+        subject: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Encoded:
+        """The record of one event. ``data`` holds plain Python values (times with their zone); fields with a default
+        may be left out.
+
+        Blocks on the registry for the first event of a contract only. Raises EncodeError, SchemaNotRegisteredError,
+        RegistryUnavailableError, RegistryNotAllowedError.
+        """
+        writer = self._writers.get(contract.name)
+        if writer is None or writer.contract is not contract:
+            writer = self._writer(contract)
+        out = bytearray(writer.prefix)
+        try:
+            fits = writer.write(data, out) if writer.write else _write(writer, data, out)
+            key = str(data[contract.key]).encode()
+        except Exception:  # noqa: BLE001 - the errors here are of many kinds and hold the data: translated to a field
+            fits, key = False, b""
+        if not fits:
+            raise self._fault(writer, data)
+        value = bytes(out)
+        if len(value) > self._limits.message_max:
+            size = f"{len(value):,} bytes; at most {self._limits.message_max:,} are sent"
+            raise EncodeError(f"{contract.name}: the event takes {size}.")
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", _header("id", id)),
+            ("ce_type", writer.type),
+            ("ce_source", _header("source", source)),
+            ("ce_time", _time_header(time)),
+            ("content-type", CONTENT_TYPE),
+        ]
+        if subject is not None:
+            headers.append(("ce_subject", _header("subject", subject)))
+        if correlation_id is not None:
+            headers.append(("ce_correlationid", _header("correlation_id", correlation_id)))
+        if causation_id is not None:
+            headers.append(("ce_causationid", _header("causation_id", causation_id)))
+        if traceparent is not None:
+            headers.append(("traceparent", _header("traceparent", traceparent)))
+        return Encoded(key, value, headers)
+
+    def _writer(self, contract: Contract) -> _Writer:
+        found = self._registry.lookup(contract.subject, contract.text)
+        if found is None:
+            raise SchemaNotRegisteredError(
+                f"the schema of {contract.name} is not in the registry (subject {contract.subject}). "
+                f"Register it: backbone schema register {contract.name}"
+            )
+        resolved = avsc.resolved(contract.schema)
+        writer = _Writer(
+            contract=contract,
+            prefix=b"\0" + found.id.to_bytes(4, "big"),
+            type=contract.name.encode(),
+            resolved=resolved,
+            write=compiled_writer(resolved),
+            check=checker(resolved),
+            parsed=parse_schema(json.loads(contract.text)),
+        )
+        self._writers[contract.name] = writer
+        return writer
+
+    def _fault(self, writer: _Writer, data: Any) -> EncodeError:
+        found = faults(writer.resolved, data) or ["the payload does not fit the schema"]
+        more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+        return EncodeError(f"{writer.contract.name}: {'; '.join(found[:3])}{more}.".replace("..", "."))
+
+
+def _write(writer: _Writer, data: Any, out: bytearray) -> bool:
+    """The way of the shapes that are not compiled: check, then let fastavro write."""
+    if not writer.check(data):
+        return False
+    stream = BytesIO()
+    schemaless_writer(stream, writer.parsed, data)
+    out += stream.getvalue()
+    return True
+
+
+def _header(name: str, value: str) -> bytes:
+    try:
+        encoded = value.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise EncodeError(f"the event's {name} must be text that can be written as UTF-8.") from None
+    if not 0 < len(encoded) <= ENVELOPE_MAX:
+        raise EncodeError(f"the event's {name} must be 1 to {ENVELOPE_MAX} bytes long.")
+    return encoded
+
+
+def _time_header(time: datetime) -> bytes:
+    if time.tzinfo is None:
+        raise EncodeError("the event's time must carry its zone.")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return (time.isoformat()[:-6] + "Z").encode()
+
+
+# --- decode --------------------------------------------------------------------------------------------------------
+
+Code: TypeAlias = Literal[
+    "no-value", "too-large", "framing", "schema-refused", "type-mismatch", "incompatible",
+    "trailing-bytes", "truncated", "bad-index", "bad-length", "bad-number", "bad-value",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """These bytes are no event and never will be. ``detail`` names a field or says what was refused, never data."""
+
+    code: Code
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaWanted:
+    """The schema with this id (or GUID) is not in memory yet: ``Decoder.load`` it in a thread and ask again."""
+
+    key: int | str
+
+
+class _Reader(NamedTuple):
+    name: str
+    resolved: Any
+    walk: Walker
+    writer: Any
+    reader: Any
+    bytes_decimal: bool
+
+
+_NO_VALUE = Undecodable("no-value", "the record is a tombstone")
+_NO_FRAMING = Undecodable("framing", "the value does not begin with a schema id")
+
+
+class Decoder:
+    """Decodes records. ``event_type`` and ``decode`` never block and never raise; ``load`` blocks. May be used from any
+    thread.
+
+    ``cluster`` is Kafka's cluster id: part of the identity of records without an envelope. With ``contracts``, data
+    written with another version of a known schema is read as the contract states it (defaults filled in, fields it
+    does not know left out); without, as it was written.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        cluster: str = "",
+        contracts: Mapping[str, Contract] | None = None,
+    ) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._cluster = cluster
+        self._contracts = contracts or {}
+        self._readers: dict[int | str, _Reader | Undecodable] = {}
+        self._texts: dict[bytes, str | None] = {}
+        self._lock = threading.Lock()
+
+    def event_type(self, record: Record) -> str | SchemaWanted | Undecodable:
+        """The event's type, from its ``ce_type`` header or else its schema's name; the value is not decoded."""
+        for name, value in record.headers:
+            if name == "ce_type" and value is not None:
+                text = self._texts.get(value) or self._text(value)
+                if text:
+                    return text
+        if record.value is None:
+            return _NO_VALUE
+        key, _ = _framing(record.value, None if not record.headers else dict(record.headers).get(SCHEMA_ID_HEADER))
+        if key is None:
+            return _NO_FRAMING
+        reader = self._readers.get(key)
+        if reader is None:
+            return SchemaWanted(key)
+        return reader if isinstance(reader, Undecodable) else reader.name
+
+    def decode(self, record: Record) -> Event | SchemaWanted | Undecodable:
+        """The event that the record holds."""
+        value = record.value
+        if value is None:
+            return _NO_VALUE
+        size = len(value)
+        if size > self._limits.message_max:
+            return Undecodable("too-large", f"{size:,} bytes")
+        headers = dict(record.headers)
+        key, start = _framing(value, headers.get(SCHEMA_ID_HEADER) if headers else None)
+        if key is None:
+            return _NO_FRAMING
+        reader = self._readers.get(key)
+        if reader is None:
+            return SchemaWanted(key)
+        if isinstance(reader, Undecodable):
+            return reader
+        if reader.bytes_decimal and size > self._limits.bytes_decimal_message_max:
+            return Undecodable("too-large", f"{size:,} bytes with a decimal on bytes")
+        try:
+            end = reader.walk(value, start)
+            if end != size:
+                return self._explained(reader, value, start) if end > size else _trailing(size - end)
+            stream = BytesIO(value)
+            stream.seek(start)
+            data = schemaless_reader(stream, reader.writer, reader.reader)
+        except Exception:  # noqa: BLE001 - bytes from anywhere: whatever a library raises means undecodable
+            return self._explained(reader, value, start)
+        return self._event(record, headers, reader.name, data)
+
+    def _event(
+        self, record: Record, headers: Mapping[str, bytes | None], schema_name: str, data: Any
+    ) -> Event | Undecodable:
+        texts = self._texts
+        type_header, source_header = headers.get("ce_type"), headers.get("ce_source")
+        type_ = source = None
+        if type_header is not None:
+            type_ = texts.get(type_header) or self._text(type_header)
+        if source_header is not None:
+            source = texts.get(source_header) or self._text(source_header)
+        if type_ is None:
+            type_ = schema_name
+        elif type_ != schema_name and type_ in self._contracts:
+            return Undecodable("type-mismatch", f"the envelope says {type_}, the schema is {schema_name}"[:300])
+        id_ = _envelope(headers.get("ce_id"))
+        if id_ is None:
+            id_ = str(uuid5(_FOREIGN, f"{self._cluster}/{record.topic}/{record.partition}/{record.offset}"))
+        key = record.key
+        return Event(
+            id=id_,
+            type=type_,
+            source=source or record.topic,
+            time=_time(headers.get("ce_time")) or _arrival(record.timestamp),
+            subject=_envelope(headers.get("ce_subject")),
+            key=None if key is None else key.decode("utf-8", "backslashreplace"),
+            data=data,
+            correlation_id=_envelope(headers.get("ce_correlationid")),
+            causation_id=_envelope(headers.get("ce_causationid")),
+            traceparent=_envelope(headers.get("traceparent")),
+        )
+
+    def load(self, wanted: SchemaWanted) -> None:
+        """Fetch a schema into memory. BLOCKS on the registry (a thread, never the event loop). A schema that is no
+        Avro, no record or could kill the decoder is remembered as refused: ``decode`` then answers Undecodable.
+
+        Raises SchemaNotFoundError (the registry remembers that for 30 s), RegistryUnavailableError,
+        RegistryNotAllowedError; all may heal.
+        """
+        key = wanted.key
+        if key in self._readers:
+            return
+        try:
+            if isinstance(key, int):
+                text = self._registry.schema(key)
+            else:
+                text = self._registry.schema_by_guid(key)
+            found = self._reader(text, key)
+        except (SchemaNotFoundError, NotAvroError) as error:
+            if isinstance(error, SchemaNotFoundError):
+                raise
+            found = Undecodable("schema-refused", f"schema {key} is not Avro")
+        with self._lock:
+            self._readers[key] = found
+
+    def _reader(self, text: str, key: int | str) -> _Reader | Undecodable:
+        from schemas.lint import lint_foreign
+
+        try:
+            schema = avsc.parse(text)
+        except avsc.SchemaTextError as error:
+            return Undecodable("schema-refused", f"schema {key} cannot be read: {error.problem.rule}")
+        refused = lint_foreign(schema)
+        if refused:
+            return Undecodable("schema-refused", f"schema {key}: {refused[0].rule} at {refused[0].path or '/'}"[:300])
+        resolved = avsc.resolved(schema)
+        if kind(resolved) != "record":
+            return Undecodable("schema-refused", f"schema {key} is no record")
+        try:
+            writer = parse_schema(schema)
+            name = resolved["name"]
+            contract = self._contracts.get(name)
+            reader = None
+            if contract is not None and avsc.shape(avsc.resolved(contract.schema)) != avsc.shape(resolved):
+                reader = parse_schema(json.loads(contract.text))
+            decimals = any(problem.rule == "bytes-decimal" for problem in avsc.problems(schema))
+            return _Reader(name, resolved, walker(resolved), writer, reader, decimals)
+        except Exception as error:  # noqa: BLE001 - a schema from anywhere that a library stumbles over is refused
+            return Undecodable("schema-refused", f"schema {key} cannot be used ({type(error).__name__})")
+
+    def _explained(self, reader: _Reader, value: bytes, start: int) -> Undecodable:
+        try:
+            error = explain(reader.resolved, value, start)
+        except Exception:  # noqa: BLE001 - the explanation of broken bytes must not break
+            error = BodyError("bad-value")
+        if reader.reader is not None and error.code == "bad-value" and not error.path:
+            return Undecodable("incompatible", f"{reader.name}: the version written cannot be read as the contract")
+        return Undecodable(error.code, f"field {error.path}" if error.path else "")
+
+    def _text(self, value: bytes) -> str | None:
+        """A type or source as text; they are few, so they are kept."""
+        if value in self._texts:
+            return self._texts[value]
+        text = _envelope(value)
+        if len(self._texts) < 4096:
+            self._texts[value] = text
+        return text
+
+
+def _trailing(count: int) -> Undecodable:
+    return Undecodable("trailing-bytes", f"{count:,} bytes behind the end")
+
+
+def _framing(value: bytes, header: bytes | None) -> tuple[int | str | None, int]:
+    """The schema's id or GUID and where the body begins. The header form has no prefix before the body."""
+    framed = value if header is None else header
+    size = len(framed)
+    if size >= 5 and framed[0] == 0 and (header is None or size == 5):
+        return int.from_bytes(framed[1:5], "big"), 5 if header is None else 0
+    if size >= 17 and framed[0] == 1 and (header is None or size == 17):
+        return str(UUID(bytes=bytes(framed[1:17]))), 17 if header is None else 0
+    return None, 0
+
+
+def _envelope(value: bytes | None) -> str | None:
+    """A header's text; None for an absent, empty, overlong or broken one."""
+    if not value or len(value) > ENVELOPE_MAX:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _time(value: bytes | None) -> datetime | None:
+    if not value or len(value) > 64:
+        return None
+    try:
+        time = datetime.fromisoformat(value.decode())
+        if time.tzinfo is UTC:
+            return time
+        return time.astimezone(UTC) if time.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _arrival(milliseconds: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return _EPOCH
