@@ -95,8 +95,9 @@ class ContactUpsert(BaseModel):
 
 
 def _contact_action(body: type[BaseModel]) -> Mapping[str, Action]:
-    # order matters: a later update must not be overwritten by an earlier one that failed and is sent again
-    return {"contact.upsert": Action(name="contact.upsert", body=body, upsert=True, order_matters=True)}
+    # The newest values win, so a later update may pass one that was set aside; redriving that one leaves out what
+    # was sent later (staleness, delivery.md section 5).
+    return {"contact.upsert": Action(name="contact.upsert", body=body, upsert=True)}
 
 
 ACTIONS = _contact_action(ContactUpsert)

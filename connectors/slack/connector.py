@@ -115,7 +115,7 @@ class Slack:
         if isinstance(message, Rejected):
             return message
         try:
-            wire = json.dumps(message).encode()
+            wire = json.dumps(message, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError):
             return Rejected("invalid_body", "blocks: holds what JSON cannot say")
         result = await self._transport.request("POST", "/chat.postMessage", body=wire)

@@ -1,0 +1,40 @@
+"""What a database can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.connector import Action
+
+NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+"""Names of tables and columns: what every database takes, at most 63 characters (PostgreSQL's limit)."""
+
+RESERVED = "backbone_"
+"""Columns that begin so are ours."""
+
+
+class RowUpsert(BaseModel):
+    """Writes a row; the route's ``entity`` is its key, so the same event again is the same row. Columns that are left
+    out stay as they are. A late, older write never overwrites a newer one of the same partition.
+
+    The table and its columns are made when they are missing, by the type of their first value; nothing is ever
+    dropped or narrowed. Nested values become JSON columns; times are UTC."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"table": "invoice_created", "row": {"invoice_id": "inv-1", "lines": [1, 2]}}]},
+    )
+
+    table: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(description="The table's name: letters, digits and _.")
+    row: dict[str, Any] = Field(
+        description="Column names and values: text, numbers, truth values, times, bytes, and lists and maps of them. "
+        "Names that begin with backbone_ are ours."
+    )
+
+
+ACTIONS: Mapping[str, Action] = {"row.upsert": Action(name="row.upsert", body=RowUpsert, upsert=True)}
