@@ -61,15 +61,15 @@ def _system_homes() -> list[Path]:
 
 
 def version_of(home: Path) -> str | None:
-    """What the runtime says of itself in its ``release`` file, else by running it; None when it is no Java."""
+    """What the runtime says of itself in its ``release`` file, else when asked; None when it is no Java."""
+    release = home / "release"
     try:
-        found = re.search(r'^JAVA_VERSION="(\d+[\d.]*)', (home / "release").read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
+        written = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else ""
+        if found := re.search(r'^JAVA_VERSION="(\d+[\d.]*)', written, re.MULTILINE):
             return found[1]
-        answer = subprocess.run(
-            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False, timeout=30
-        )
-    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
+        asked = [str(home / "bin" / "java"), "-version"]
+        answer = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r'version "(\d+[\d.]*)', answer.stderr)
     return found[1] if found else None

@@ -5,6 +5,7 @@ Everything lies in one folder (``.backbone`` of a project); programs may be shar
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -39,6 +40,9 @@ REMEMBERED = ("schemas/local", "fakes", "changes/local")
 """What else in the folder speaks of the data: schema ids begin at 1 again, so cached ones would be wrong."""
 LOG_MAX_BYTES = 10_000_000
 LOG_LINES_SHOWN = 12
+LOG_LINES_READ = 400
+_FRAME = re.compile(r"\s+(at |\.\.\. \d)")
+"""A line of a Java stack trace that names only a place."""
 _TITLES: dict[Part, str] = {
     "kafka": "Kafka",
     "registry": "The registry",
@@ -282,8 +286,10 @@ def _ports(state: State, running_now: Mapping[str, ProcessId]) -> dict[str, int]
 
 
 def _end_of_log(folder: Path, part: Part) -> str:
+    """What to look at, for the end of a sentence: the log's last lines without the frames of stack traces."""
     path = logs(folder, part)
-    lines = tail(path, LOG_LINES_SHOWN)
+    lines = [line for line in tail(path, LOG_LINES_READ) if line.strip() and not _FRAME.match(line)]
     if not lines:
         return f"Its log is empty: {path}"
-    return f"The end of {path}:\n" + "\n".join(f"  {line[:300]}" for line in lines)
+    shown = "\n".join(f"  {line[:300]}" for line in lines[-LOG_LINES_SHOWN:])
+    return f"If its data is damaged, 'backbone local reset' begins anew. The end of {path}:\n{shown}"
