@@ -29,9 +29,11 @@ from schemas.write import writer as compiled_writer
 
 CONTENT_TYPE = b"application/avro"
 SCHEMA_ID_HEADER = "__value_schema_id"
+CONTRACTS_MAX = 1000
 ENVELOPE_MAX = 1024
 """Bytes of an envelope header that are taken as said; a longer one counts as absent."""
 
+id_of = id  # ``id`` is an event's id below
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOREIGN = uuid5(NAMESPACE_OID, "event-backbone")
 
@@ -78,7 +80,7 @@ class Encoder:
     def __init__(self, registry: Registry, limits: Limits = DEFAULT_LIMITS) -> None:
         self._registry = registry
         self._limits = limits
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[int, _Writer] = {}  # by the contract's identity; each holds its contract, so ids stay
 
     def prepare(self, contract: Contract) -> None:
         """Look up the contract's schema id now (blocks on the registry) instead of at the first event."""
@@ -103,9 +105,7 @@ class Encoder:
         Blocks on the registry for the first event of a contract only. Raises EncodeError, SchemaNotRegisteredError,
         RegistryUnavailableError, RegistryNotAllowedError.
         """
-        writer = self._writers.get(contract.name)
-        if writer is None or writer.contract is not contract:
-            writer = self._writer(contract)
+        writer = self._writers.get(id_of(contract)) or self._writer(contract)
         out = bytearray(writer.prefix)
         try:
             fits = writer.write(data, out) if writer.write else _write(writer, data, out)
@@ -153,7 +153,9 @@ class Encoder:
             check=checker(resolved),
             parsed=parse_schema(json.loads(contract.text)),
         )
-        self._writers[contract.name] = writer
+        if len(self._writers) >= CONTRACTS_MAX:
+            self._writers.clear()
+        self._writers[id_of(contract)] = writer
         return writer
 
     def _fault(self, writer: _Writer, data: Any) -> EncodeError:
