@@ -364,7 +364,10 @@ class Project:
                     f"{self.file}: connections.{name}: there is no connector '{table.connector}' installed."
                     f"{did_you_mean(table.connector, installed)}"
                 )
-            types[name] = installed[table.connector]
+            try:
+                types[name] = installed[table.connector].configured(table.model_dump(exclude_none=True))
+            except InputError as error:
+                raise InputError(f"{self.file}: connections.{name}: {error}") from None
         return types
 
 

@@ -1,0 +1,96 @@
+"""The kinds ``pause`` and ``resume``: they act at once and are audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from consumers.control import State, state_record, timestamp
+from ops.changes.kinds import ChangeKind
+from ops.changes.plan import JsonValue, Plan, new_plan
+from ops.changes.store import Journal
+from schemas.errors import PartlyDoneError, RefusedError
+
+if TYPE_CHECKING:
+    from ops.app import App
+
+
+def pause_plan(app: App, name: str, reason: str) -> Plan:
+    """Raises NotFoundError; RefusedError if it does not run."""
+    from ops.changes.attach_plan import attached_named
+
+    now = attached_named(app.control(), name).state
+    if now.state != "running":
+        raise RefusedError(f"{name} is {now.state} already{_because(now)}.")
+    return _plan(app, "pause", name, now, State(state="paused", reason=reason))
+
+
+def resume_plan(app: App, name: str, accept: int) -> Plan:
+    """``accept``: so many rejections may pass before it stops again. Raises NotFoundError; RefusedError if it runs."""
+    from ops.changes.attach_plan import attached_named
+
+    now = attached_named(app.control(), name).state
+    if now.state == "running":
+        raise RefusedError(f"{name} is running already.")
+    return _plan(app, "resume", name, now, State(state="running", accept=accept))
+
+
+def _plan(app: App, kind: str, name: str, before: State, after: State, undoes: str = "") -> Plan:
+    from ops.settings import user_name
+
+    now = State(state=after.state, reason=after.reason, by=user_name(), at=timestamp(), accept=after.accept)
+    return new_plan(
+        app,
+        kind=kind,
+        subject=name,
+        title=f"{kind} {name}" + (f", {after.accept} rejections may pass" if after.accept else ""),
+        steps=[kind],
+        preconditions={"state": asdict(before)},
+        before={name: before.state},
+        after={name: now.state},
+        details={"state": asdict(now)},
+        undoes=undoes,
+    )
+
+
+def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
+    from ops.changes.attach_plan import attached_named
+
+    now = attached_named(app.control(), plan.subject).state
+    if now.state not in (plan.preconditions["state"]["state"], plan.details["state"]["state"]):
+        raise RefusedError(f"{plan.subject} is {now.state} by now. Nothing was changed.")
+
+
+def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
+    from ops.control import write_control
+
+    with journal.step(plan.kind) as todo:
+        if todo:
+            write_control(app, [state_record(plan.subject, State(**plan.details["state"]))])
+    found = app.control().subscriptions.get(plan.subject)
+    state = None if found is None else found.state.state
+    if state != plan.details["state"]["state"]:
+        raise PartlyDoneError(f"{plan.subject} was written, but reads back as {state or 'detached'}.")
+    return {plan.subject: state}
+
+
+def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:
+    from ops.changes.attach_plan import attached_named
+
+    now = attached_named(app.control(), plan.subject).state
+    before = State(**plan.preconditions["state"])
+    if now.state == before.state:
+        raise RefusedError(f"{plan.subject} is {now.state} again already.")
+    if now.at != plan.details["state"]["at"]:
+        raise RefusedError(f"{plan.id} cannot be taken back: {plan.subject} was changed again since{_because(now)}.")
+    kind = "resume" if before.state == "running" else "pause"
+    return _plan(app, kind, plan.subject, now, before, undoes=plan.id)
+
+
+def _because(state: State) -> str:
+    return f" ({state.reason})" if state.reason else ""
+
+
+KIND_PAUSE = ChangeKind(name="pause", precheck=precheck, act=act, undo=undo)
+KIND_RESUME = ChangeKind(name="resume", precheck=precheck, act=act, undo=undo)
