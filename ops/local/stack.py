@@ -94,27 +94,23 @@ def up(
     state = State(folder)
     begun = time.monotonic()
     with state.lock():
-        running_now = _found_running(state, say)
-        missing = [part for part in PARTS if part in parts and part not in running_now]
-        address = state.address()
-        if not missing and address is not None:
-            return Started(address, (), time.monotonic() - begun)
-        # while something is missing nobody should begin to talk to the rest
-        state.put_address(None)
-        address = _Start(state, artifacts or folder / "artifacts", running_now, say, sustained).run(parts, missing)
-        return Started(address, tuple(missing), time.monotonic() - begun)
+        start = _Start(state, artifacts or folder / "artifacts", _found_running(state, say), say, sustained)
+        address, started = start.run(parts)
+        return Started(address, started, time.monotonic() - begun)
 
 
-def _found_running(state: State, say: Callable[[str], None]) -> dict[str, ProcessId]:
+def _found_running(state: State, say: Callable[[str], None]) -> dict[Part, ProcessId]:
     """What an earlier ``up`` has started and still runs; says what has ended since without ``down``."""
-    found: dict[str, ProcessId] = {}
-    for name, process in state.processes().items():
-        if name not in PARTS:
-            stop(process, grace_s=STOP_GRACE_S)  # an earlier start was killed while it prepared
-        elif running(process):
-            found[name] = process
-        else:
-            say(f"{name} (pid {process.pid}) ended without 'backbone local down': it is started again, with its data")
+    written = state.processes()
+    for name in written.keys() - set(PARTS):
+        stop(written[name], grace_s=STOP_GRACE_S)  # an earlier start was killed while it prepared
+    found: dict[Part, ProcessId] = {}
+    for part in PARTS:
+        process = written.get(part)
+        if process is not None and running(process):
+            found[part] = process
+        elif process is not None:
+            say(f"{part} (pid {process.pid}) ended without 'backbone local down': it is started again, with its data")
     return found
 
 
@@ -122,7 +118,7 @@ class _Start:
     """One start of some parts: remembers what it started, to take it back on failure."""
 
     def __init__(
-        self, state: State, shared: Path, processes: dict[str, ProcessId], say: Callable[[str], None], sustained: bool
+        self, state: State, shared: Path, processes: dict[Part, ProcessId], say: Callable[[str], None], sustained: bool
     ) -> None:
         self.state = state
         self.say = say
@@ -131,31 +127,43 @@ class _Start:
         java = find_java()
         with alone(shared / "lock", wait_s=PROGRAMS_MAX_S):
             programs = fetch_artifacts(shared.absolute(), java, say)
-            make_caches(java, programs, say, lambda extra: state.put_processes({**processes, **extra}))
+            make_caches(java, programs, say, self._remember)
         ports = _ports(state, processes)
         inner = state.inner.absolute()
         self.kafka = Kafka(java, programs, inner / "kafka", ports["kafka"], ports["controller"])
         self.registry = Registry(java, programs, inner / "registry", ports["registry"], ports["registry-management"])
 
-    def run(self, parts: Collection[Part], missing: list[Part]) -> Address:
+    def run(self, parts: Collection[Part]) -> tuple[Address, tuple[Part, ...]]:
+        """Bring these parts up; answers what had to be started."""
+        # one that runs is asked too: it may have been left in the middle of its start, or just have been killed
+        lost = [part for part in self.processes if part in parts and not self._answers(part)]
+        for part in lost:
+            del self.processes[part]
+        missing = [part for part in STARTING_ORDER if part in parts and part not in self.processes]
+        if missing:
+            # until all of it runs nobody should begin to talk to the rest
+            self.state.put_address(None)
         started: list[Part] = []
         try:
-            for part in STARTING_ORDER:
-                if part in missing:
-                    started.append(part)
-                    self._start(part)
-            # one that runs already is asked too: it may have been left in the middle of its start
-            for part in PARTS:
-                if part in parts:
-                    self._wait(part)
+            for part in missing:
+                started.append(part)
+                self._start(part)
+            for part in missing:
+                if not self._answers(part):
+                    end = _end_of_log(self.state.folder, part)
+                    raise UnreachableError(f"{_TITLES[part]} ended while starting. {end}")
             if "registry" in parts:
                 self.registry.set_compatibility()
         except BaseException:
             self._take_back(started)
             raise
         address = Address(self.kafka.bootstrap, self.registry.url, self._urls())
-        self.state.put_address(address)
-        return address
+        if address != self.state.address():
+            self.state.put_address(address)
+        return address, tuple(part for part in PARTS if part in started)
+
+    def _remember(self, others: Mapping[str, ProcessId]) -> None:
+        self.state.put_processes({**{str(part): process for part, process in self.processes.items()}, **others})
 
     @property
     def _fakes(self) -> Path:
@@ -178,20 +186,21 @@ class _Start:
                 folder = self.state.inner
                 command = [sys.executable, "-m", "ops.local.vendors", "--state", str(self._fakes.absolute())]
         self.processes[part] = spawn(command, log=log, folder=folder)
-        self.state.put_processes(self.processes)
+        self._remember({})
 
-    def _wait(self, part: Part) -> None:
+    def _answers(self, part: Part) -> bool:
+        """Wait until the part answers (true) or has ended (false); raises when it does neither in time."""
         probe = {"kafka": self.kafka.ready, "registry": self.registry.ready, "vendors": self._fakes_written}[part]
         process = self.processes[part]
         until = time.monotonic() + READY_MAX_S
-        while not probe():
-            if not running(process):
-                raise UnreachableError(f"{_TITLES[part]} ended while starting. {_end_of_log(self.state.folder, part)}")
+        while running(process):
+            if probe():
+                return True
             if time.monotonic() >= until:
-                raise UnreachableError(
-                    f"{_TITLES[part]} did not answer within {READY_MAX_S:.0f} s. {_end_of_log(self.state.folder, part)}"
-                )
+                end = _end_of_log(self.state.folder, part)
+                raise UnreachableError(f"{_TITLES[part]} did not answer within {READY_MAX_S:.0f} s. {end}")
             time.sleep(READY_POLL_S)
+        return False
 
     def _urls(self) -> dict[str, str]:
         vendors = self.processes.get("vendors")
@@ -204,7 +213,7 @@ class _Start:
         for part in started:
             if process := self.processes.pop(part, None):
                 stop(process, grace_s=STOP_GRACE_S)
-        self.state.put_processes(self.processes)
+        self._remember({})
 
 
 def down(folder: Path) -> list[Part]:
@@ -274,9 +283,12 @@ def reset(folder: Path) -> list[Part]:
         return stopped
 
 
-def _ports(state: State, running_now: Mapping[str, ProcessId]) -> dict[str, int]:
+def _ports(state: State, running_now: Collection[Part]) -> dict[str, int]:
     """The ports of Kafka and the registry: those of a running one as they are, others as kept if they are free."""
-    names = {"kafka": ("kafka", "controller"), "registry": ("registry", "registry-management")}
+    names: dict[Part, tuple[str, str]] = {
+        "kafka": ("kafka", "controller"),
+        "registry": ("registry", "registry-management"),
+    }
     kept = state.ports()
     held = {name: kept[name] for part, own in names.items() if part in running_now for name in own if name in kept}
     free = [name for own in names.values() for name in own if name not in held]
