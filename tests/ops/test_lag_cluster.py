@@ -8,60 +8,31 @@ import time
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer, TopicPartition
 
 from ops.lag.cluster import Cluster
 from ops.lag.measure import GroupLag, LagReader, Subject
 from ops.local.artifacts import artifacts
 from ops.local.java import find_java
 from tests.conftest import ROOT, MakeTopic, Stack
+from tests.ops.broker import Broker
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def admin(stack: Stack) -> AdminClient:
-    return AdminClient({"bootstrap.servers": stack.bootstrap})
-
-
-def consumer(stack: Stack, **settings: Any) -> Consumer:
-    wanted = {name.replace("_", "."): value for name, value in settings.items()}
-    return Consumer(
-        {
-            "bootstrap.servers": stack.bootstrap,
-            "group.id": "backbone-reader",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-        }
-        | wanted
-    )
+def broker(stack: Stack) -> Broker:
+    return Broker(stack)
 
 
 @pytest.fixture
-def reader(stack: Stack, admin: AdminClient) -> LagReader:
-    return LagReader(Cluster(admin, lambda **settings: consumer(stack, **settings)))
+def reader(broker: Broker) -> LagReader:
+    return fresh_reader(broker)
 
 
-def produce(stack: Stack, topic: str, count: int, *, partition: int = 0, at_ms: int = 0, linger_ms: int = 0) -> None:
-    producer = Producer({"bootstrap.servers": stack.bootstrap, "linger.ms": linger_ms})
-    for number in range(count):
-        producer.produce(topic, str(number).encode(), partition=partition, timestamp=at_ms)
-        if not linger_ms:
-            producer.flush(10)
-    assert producer.flush(10) == 0
-
-
-def commit(admin: AdminClient, group: str, topic: str, offsets: dict[int, int]) -> None:
-    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, o) for p, o in offsets.items()])
-
-    def done() -> bool:
-        (future,) = admin.alter_consumer_group_offsets([wanted]).values()
-        return all(tp.error is None for tp in future.result().topic_partitions)
-
-    eventually(done, about="the group's coordinator to take the positions (it loads at first)")
+def fresh_reader(broker: Broker) -> LagReader:
+    return LagReader(Cluster(broker.admin, broker.consumer))
 
 
 def one(reader: LagReader, name: str, **settings: Any) -> GroupLag:
@@ -70,7 +41,7 @@ def one(reader: LagReader, name: str, **settings: Any) -> GroupLag:
     return found
 
 
-def told_by_kafka(stack: Stack, group: str) -> dict[int, tuple[int | None, int, int | None]]:
+def told_by_kafka(broker: Broker, group: str) -> dict[int, tuple[int | None, int, int | None]]:
     """Committed, end and lag by partition, as kafka-consumer-groups prints them."""
     java = find_java()
     found = artifacts(ROOT / ".backbone" / "artifacts", java, lambda _: None)
@@ -78,7 +49,7 @@ def told_by_kafka(stack: Stack, group: str) -> dict[int, tuple[int | None, int, 
         [
             str(java.program), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", found.kafka_class_path,
             "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-            "--bootstrap-server", stack.bootstrap, "--group", group, "--describe", "--offsets",
+            "--bootstrap-server", broker.bootstrap, "--group", group, "--describe", "--offsets",
         ],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -89,26 +60,26 @@ def told_by_kafka(stack: Stack, group: str) -> dict[int, tuple[int | None, int, 
 
 
 def test_offset_lag_is_what_kafka_consumer_groups_says(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic("orders", partitions=4)
     for partition, count in enumerate((20, 7, 12, 0)):
-        produce(stack, topic, count, partition=partition, linger_ms=5)
-    commit(admin, prefix, topic, {0: 5, 1: 7, 2: 0, 3: 0})
+        broker.produce(topic, count, partition=partition, linger_ms=5)
+    broker.commit(prefix, topic, {0: 5, 1: 7, 2: 0, 3: 0})
     found = one(reader, prefix)
     ours = {p.partition: (p.committed, p.end, p.offsets.lag) for p in found.partitions}
     assert ours == {0: (5, 20, 15), 1: (7, 7, 0), 2: (0, 12, 12), 3: (0, 0, 0)}
-    assert ours == told_by_kafka(stack, prefix)
+    assert ours == told_by_kafka(broker, prefix)
     assert (found.lag, found.lag_max, found.state, found.no_commit) == (27, 15, "empty", 0)
 
 
 def test_a_group_that_never_committed_counts_everything_and_says_that_it_is_a_guess(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic("orders", partitions=2)
-    produce(stack, topic, 9, partition=0)
-    produce(stack, topic, 4, partition=1)
-    commit(admin, prefix, topic, {0: 9})
+    broker.produce(topic, 9, partition=0)
+    broker.produce(topic, 4, partition=1)
+    broker.commit(prefix, topic, {0: 9})
     found = one(reader, prefix)
     assert (found.lag, found.no_commit, found.is_guess) == (4, 1, True)
     ours = one(reader, prefix, starts={(topic, 1): 3}, topics=frozenset({topic}))
@@ -116,20 +87,20 @@ def test_a_group_that_never_committed_counts_everything_and_says_that_it_is_a_gu
 
 
 def test_records_deleted_before_they_were_read_are_told(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic()
-    produce(stack, topic, 30, linger_ms=5)
-    commit(admin, prefix, topic, {0: 10})
-    admin.delete_records([TopicPartition(topic, 0, 25)])[TopicPartition(topic, 0)].result()
+    broker.produce(topic, 30, linger_ms=5)
+    broker.commit(prefix, topic, {0: 10})
+    broker.admin.delete_records([TopicPartition(topic, 0, 25)])[TopicPartition(topic, 0)].result()
     found = one(reader, prefix)
     assert (found.lag, found.lost, found.status) == (5, 15, "DATA_LOSS")
 
 
-def transactions(stack: Stack, topic: str, prefix: str, kinds: str) -> None:
+def transactions(broker: Broker, topic: str, prefix: str, kinds: str) -> None:
     """c: a committed transaction of 5 records, a: an aborted one, o: one left open."""
     for number, kind in enumerate(kinds):
-        producer = Producer({"bootstrap.servers": stack.bootstrap, "transactional.id": f"{prefix}-{number}"})
+        producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": f"{prefix}-{number}"})
         producer.init_transactions(10)
         producer.begin_transaction()
         for value in range(5):
@@ -142,12 +113,12 @@ def transactions(stack: Stack, topic: str, prefix: str, kinds: str) -> None:
 
 
 def test_a_reader_at_the_end_of_a_transactional_topic_has_lag_0(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     """``last offset + 1`` stands before the marker: lag 1 for ever. The position stands behind it."""
     topic = make_topic()
-    transactions(stack, topic, prefix, "cac")
-    reading = consumer(stack, group_id=prefix)
+    transactions(broker, topic, prefix, "cac")
+    reading = broker.consumer(group_id=prefix)
     reading.assign([TopicPartition(topic, 0, 0)])
     last, seen_end = -1, False
     while not seen_end:
@@ -158,12 +129,12 @@ def test_a_reader_at_the_end_of_a_transactional_topic_has_lag_0(
                 seen_end = True
     (position,) = reading.position([TopicPartition(topic, 0)])
     reading.close()
-    commit(admin, prefix, topic, {0: position.offset})
+    broker.commit(prefix, topic, {0: position.offset})
     at_position = one(reader, prefix, isolation="committed")
     assert (at_position.lag, at_position.age_s, at_position.status) == (0, 0.0, "OK")
-    commit(admin, prefix, topic, {0: last + 1})
+    broker.commit(prefix, topic, {0: last + 1})
     # a foreign group that commits so: one offset, but nothing to read, hence no age that grows and no alarm
-    fresh = LagReader(Cluster(admin, lambda **settings: consumer(stack, **settings)))
+    fresh = fresh_reader(broker)
 
     def settled() -> bool:
         behind_last = one(fresh, prefix, isolation="committed", slo_s=1)
@@ -174,11 +145,11 @@ def test_a_reader_at_the_end_of_a_transactional_topic_has_lag_0(
 
 
 def test_an_open_transaction_is_no_lag_of_a_committed_reader_and_is_shown(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic()
-    transactions(stack, topic, prefix, "co")
-    commit(admin, prefix, topic, {0: 6})
+    transactions(broker, topic, prefix, "co")
+    broker.commit(prefix, topic, {0: 6})
     stable = one(reader, prefix, isolation="committed")
     assert (stable.lag, stable.uncommitted) == (0, 5)
     assert one(reader, f"{prefix}", isolation="uncommitted").lag == 5
@@ -189,52 +160,48 @@ def close_to(found: GroupLag, since: float) -> bool:
 
 
 def test_the_age_is_that_of_the_first_record_not_yet_processed(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic(config={"message.timestamp.type": "CreateTime"})
     now = time.time()
     for age in (90_000, 7_200, 600, 45, 3):
-        produce(stack, topic, 1, at_ms=int((now - age) * 1000))
+        broker.produce(topic, 1, at_ms=int((now - age) * 1000))
     for offset, age in enumerate((90_000, 7_200, 600, 45, 3)):
-        commit(admin, prefix, topic, {0: offset})
+        broker.commit(prefix, topic, {0: offset})
         assert close_to(one(reader, prefix), now - age)
-    commit(admin, prefix, topic, {0: 5})
+    broker.commit(prefix, topic, {0: 5})
     assert one(reader, prefix).age_s == 0.0
 
 
-def test_the_age_of_a_record_inside_a_batch_is_right(
-    stack: Stack, admin: AdminClient, make_topic: MakeTopic, prefix: str
-) -> None:
+def test_the_age_of_a_record_inside_a_batch_is_right(broker: Broker, make_topic: MakeTopic, prefix: str) -> None:
     """The broker answers a time with the first record of a batch: bisecting alone says the age of the next batch."""
     topic = make_topic(config={"message.timestamp.type": "CreateTime"})
     now = time.time()
-    produce(stack, topic, 10, at_ms=int((now - 3_000) * 1000), linger_ms=200)
-    produce(stack, topic, 10, at_ms=int((now - 1_000) * 1000), linger_ms=200)
-    admin_reader = LagReader(Cluster(admin, lambda **settings: consumer(stack, **settings)))
-    commit(admin, prefix, topic, {0: 4})
+    broker.produce(topic, 10, at_ms=int((now - 3_000) * 1000), linger_ms=200)
+    broker.produce(topic, 10, at_ms=int((now - 1_000) * 1000), linger_ms=200)
+    admin_reader = fresh_reader(broker)
+    broker.commit(prefix, topic, {0: 4})
     assert close_to(one(admin_reader, prefix), now - 3_000)
-    commit(admin, prefix, topic, {0: 14})
+    broker.commit(prefix, topic, {0: 14})
     assert close_to(one(admin_reader, prefix), now - 1_000)
 
 
 def test_the_age_is_right_where_producers_stamp_records_in_the_past(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic(config={"message.timestamp.type": "CreateTime"})
     now = time.time()
     for age in (100, 50_000, 90, 80):
-        produce(stack, topic, 1, at_ms=int((now - age) * 1000))
-    commit(admin, prefix, topic, {0: 1})
+        broker.produce(topic, 1, at_ms=int((now - age) * 1000))
+    broker.commit(prefix, topic, {0: 1})
     assert close_to(one(reader, prefix), now - 50_000)
 
 
-def test_an_unchanged_position_is_not_searched_again(
-    stack: Stack, admin: AdminClient, make_topic: MakeTopic, prefix: str
-) -> None:
+def test_an_unchanged_position_is_not_searched_again(broker: Broker, make_topic: MakeTopic, prefix: str) -> None:
     topic = make_topic()
     began = time.time()
-    produce(stack, topic, 3)
-    commit(admin, prefix, topic, {0: 1})
+    broker.produce(topic, 3)
+    broker.commit(prefix, topic, {0: 1})
     searches: list[dict[Any, int]] = []
 
     class Counted(Cluster):
@@ -242,7 +209,7 @@ def test_an_unchanged_position_is_not_searched_again(
             searches.append(dict(times))
             return super().at_times(times, isolation)
 
-    reader = LagReader(Counted(admin, lambda **settings: consumer(stack, **settings)))
+    reader = LagReader(Counted(broker.admin, broker.consumer))
     assert close_to(one(reader, prefix), began)
     count = len(searches)
     assert count > 0
@@ -251,21 +218,21 @@ def test_an_unchanged_position_is_not_searched_again(
 
 
 def test_many_groups_on_one_partition_are_measured_together(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic(config={"message.timestamp.type": "CreateTime"})
     now = time.time()
     for number in range(60):
-        produce(stack, topic, 1, at_ms=int((now - 600 + number) * 1000))
+        broker.produce(topic, 1, at_ms=int((now - 600 + number) * 1000))
     for number in range(60):
-        commit(admin, f"{prefix}-{number}", topic, {0: number})
+        broker.commit(f"{prefix}-{number}", topic, {0: number})
     found = reader.measure([Subject(name=f"{prefix}-{number}") for number in range(60)])
     assert [group.lag for group in found] == [60 - number for number in range(60)]
     assert all(close_to(group, now - 600 + number) for number, group in enumerate(found))
 
 
 def test_a_group_that_does_not_exist_is_dead_and_a_deleted_topic_is_named(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     assert one(reader, f"{prefix}-nobody").state == "dead"
     gone = one(reader, f"{prefix}-nobody", topics=frozenset({f"{prefix}.nothing"}))
@@ -273,42 +240,39 @@ def test_a_group_that_does_not_exist_is_dead_and_a_deleted_topic_is_named(
 
 
 def test_members_are_shown_with_what_they_read(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str,
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str,
 ) -> None:  # fmt: skip
     topic = make_topic(partitions=2)
-    member = consumer(
-        stack, group_id=prefix, client_id="worker-7", group_protocol="consumer", auto_offset_reset="latest"
-    )
-    member.subscribe([topic])
-    deadline = time.monotonic() + 20
-    while not member.assignment() and time.monotonic() < deadline:
-        member.consume(1, 0.1)
-    found = one(reader, prefix)
-    while len(found.partitions) < 2 and time.monotonic() < deadline:
-        member.consume(1, 0.1)
+    member = broker.join(prefix, topic, client_id="worker-7")
+
+    def both() -> GroupLag | None:
+        member.poll(0.1)
         found = one(reader, prefix)
+        return found if len(found.partitions) == 2 and found.state == "stable" else None
+
+    found = eventually(both, about="both partitions at the one member")
+    assert found is not None
     member.close()
     assert [m.client_id for m in found.members] == ["worker-7"]
-    assert found.state == "stable"
     assert {p.partition for p in found.partitions} == {0, 1}
     assert all(p.member is not None and p.member.client_id == "worker-7" for p in found.partitions)
 
 
 def test_positions_move_and_so_do_trend_and_eta(
-    stack: Stack, admin: AdminClient, reader: LagReader, make_topic: MakeTopic, prefix: str
+    broker: Broker, reader: LagReader, make_topic: MakeTopic, prefix: str
 ) -> None:
     topic = make_topic()
-    produce(stack, topic, 40, linger_ms=5)
-    commit(admin, prefix, topic, {0: 10})
+    broker.produce(topic, 40, linger_ms=5)
+    broker.commit(prefix, topic, {0: 10})
     first = one(reader, prefix)
     assert first.trend is None
     assert first.eta_s is None
-    commit(admin, prefix, topic, {0: 30})
+    broker.commit(prefix, topic, {0: 30})
     second = one(reader, prefix)
     assert second.trend is not None
     assert second.trend.consumed_per_s > 0
     assert second.eta_s is not None
     assert second.eta_s == pytest.approx(10 / second.trend.consumed_per_s)
     assert second.status == "OK"
-    commit(admin, prefix, topic, {0: 5})
+    broker.commit(prefix, topic, {0: 5})
     assert one(reader, prefix).status == "REWOUND"
