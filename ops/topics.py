@@ -98,7 +98,7 @@ def create(app: App, plans: Sequence[TopicPlan]) -> None:
     Blocks; raises RefusedError naming the topic and Kafka's reason, UnreachableError.
     """
     from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import NewTopic
+    from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # public, but not in its __all__
 
     if not plans:
         return
@@ -117,6 +117,26 @@ def create(app: App, plans: Sequence[TopicPlan]) -> None:
                 f"The cluster did not create the topic {name} ({reason.name()}): {reason.str()}"
             ) from None
     _await_leaders(app, {plan.name for plan in plans})
+
+
+def grow(app: App, counts: Mapping[str, int]) -> None:
+    """Give topics more partitions; one that has as many is left as it is. Blocks; raises like ``create``."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  # public, but not in its __all__
+
+    there = existing(app, counts)
+    new = [NewPartitions(name, count) for name, count in counts.items() if there[name].partitions < count]
+    if not new:
+        return
+    for name, future in app.admin().create_partitions(new, operation_timeout=10.0, request_timeout=15.0).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            translated = app.kafka_error(error.args[0])
+            if translated.exit_code in (4, 8):
+                raise translated from None
+            raise RefusedError(f"The cluster did not give {name} more partitions ({error.args[0].name()}).") from None
+    _await_leaders(app, set(counts))
 
 
 def _await_leaders(app: App, names: set[str]) -> None:

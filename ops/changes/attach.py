@@ -34,17 +34,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What becomes of one subscription. ``definition`` None: detached. ``previous`` is what the control topic had;
-    ``starts`` and ``state`` are written where they are not None; ``create`` are topics that were missing;
+    ``starts`` and ``state`` are written where they are not None; ``create`` are topics that were missing, ``grow`` partition counts of those whose
+    sources have grown;
     ``forget_group``: the group's positions from an earlier life are deleted first."""
 
     name: str
     definition: Definition | None
     previous: Definition | None
     previous_starts: Mapping[tuple[str, int], Start] = field(default_factory=dict)
-    previous_state: State = State(state="running")
+    previous_state: State = field(default_factory=lambda: State(state="running"))
     starts: Mapping[tuple[str, int], Start | None] = field(default_factory=dict)
     state: State | None = None
     create: tuple[TopicPlan, ...] = ()
+    grow: Mapping[str, int] = field(default_factory=dict)
     forget_group: bool = False
 
     def dump(self) -> dict[str, JsonValue]:
@@ -60,6 +62,7 @@ class Wanted:
                 {"name": plan.name, "partitions": plan.partitions, "replication": plan.replication,
                  "config": dict(plan.config)} for plan in self.create
             ],
+            "grow": dict(self.grow),
             "forget_group": self.forget_group,
         }  # fmt: skip
 
@@ -76,6 +79,7 @@ class Wanted:
             starts={(t, p): Start(**start) if start else None for t, p, start in content["starts"]},
             state=State(**content["state"]) if content["state"] else None,
             create=tuple(TopicPlan(**plan) for plan in content["create"]),
+            grow=content["grow"],
             forget_group=content["forget_group"],
         )
 
@@ -92,8 +96,8 @@ def steps_of(wanted: list[Wanted]) -> list[str]:
     """The names of the steps, in the order of ``act``."""
     steps = []
     for one in wanted:
-        if one.create:
-            steps.append(f"create the topics of {one.name}")
+        if one.create or one.grow:
+            steps.append(f"make the topics of {one.name}")
         if one.forget_group:
             steps.append(f"forget the old positions of {one.name}")
         steps.append(f"{'attach' if one.definition else 'detach'} {one.name}")
@@ -125,10 +129,11 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
 
     wanted = wanted_of(plan)
     for one in wanted:
-        if one.create:
-            with journal.step(f"create the topics of {one.name}") as todo:
+        if one.create or one.grow:
+            with journal.step(f"make the topics of {one.name}") as todo:
                 if todo:
                     topics.create(app, one.create)
+                    topics.grow(app, one.grow)
         if one.forget_group:
             with journal.step(f"forget the old positions of {one.name}") as todo:
                 if todo:
@@ -233,12 +238,10 @@ def _check_partitions(app: App, one: Wanted) -> None:
     assert one.definition is not None
     now = topics.existing(app, one.definition.topics)
     for topic, partitions in one.definition.topics.items():
-        if topic not in now:
-            raise RefusedError(f"The topic {topic} that {one.name} reads does not exist any more. Nothing was changed.")
-        # partitions that were added since the definition are read from their beginning: only new plans must fit
-        if one.previous is None and now[topic].partitions != partitions:
+        # one that has grown is fine: what was added is read from its beginning
+        if topic not in now or now[topic].partitions < partitions:
             raise RefusedError(
-                f"{topic} has {now[topic].partitions} partitions now, not {partitions}. Nothing was changed. Plan it again."
+                f"The topic {topic} that {one.name} reads is not what it was. Nothing was changed. Plan it again."
             )
 
 

@@ -20,6 +20,7 @@ from schemas.findings import did_you_mean
 if TYPE_CHECKING:
     from consumers.subscription import Subscription
     from ops.app import App
+    from schemas.topics import TopicPlan
 
 SEVERE_EVENTS = 10_000
 OUTAGE = timedelta(days=3)
@@ -153,6 +154,7 @@ def _attaching(
     name = subscription.name
     now = snapshot.subscriptions.get(name) or snapshot.detached.get(name) or AttachedSubscription(name=name)
     sources = _sources(app, subscription)
+    old_topics = {} if now.definition is None else now.definition.topics
     definition = Definition(
         text=subscription.text,
         version=subscription.version,
@@ -160,14 +162,13 @@ def _attaching(
         at="",
         connection=subscription.connection,
         events=tuple(sorted(subscription.routes)),
-        topics={topic: state.partitions for topic, state in sources.items()},
+        # of a topic that has grown since, what was added is read from its beginning: the count it began with stays
+        topics={topic: old_topics.get(topic, state.partitions) for topic, state in sources.items()},
         projections=dict(subscription.projection_hashes),
     )
-    partitions = next(iter(definition.topics.values()))
-    missing = _missing_topics(app, name, partitions)
-    if _same(definition, now.definition) and not missing:
+    missing, growing = _own_topics(app, name, next(iter(sources.values())).partitions)
+    if _same(definition, now.definition) and not missing and not growing:
         return None
-    old_topics = {} if now.definition is None else now.definition.topics
     new_topics = [topic for topic in definition.topics if topic not in old_topics]
     if new_topics and position is None:
         raise InputError(
@@ -196,6 +197,7 @@ def _attaching(
         starts=starts,
         state=State(state="running", by=_author()) if now.definition is None else None,
         create=tuple(missing),
+        grow=growing,
         forget_group=forget,
     )
     attaching = Attaching(wanted=wanted)
@@ -221,17 +223,18 @@ def _sources(app: App, subscription: Subscription) -> dict[str, topics.TopicStat
     return found
 
 
-def _missing_topics(app: App, name: str, partitions: int) -> list[Any]:
+def _own_topics(app: App, name: str, partitions: int) -> tuple[list[TopicPlan], dict[str, int]]:
+    """The subscription's own topics that are missing, and those that must grow to its sources' partition count."""
     plans = topics.wanted_for_subscription(app, name, partitions)
     there = topics.existing(app, [plan.name for plan in plans])
-    for plan in plans:
-        state = there.get(plan.name)
-        if state is not None and state.partitions != partitions:
+    for state in there.values():
+        if state.partitions > partitions:
             raise RefusedError(
-                f"{plan.name} exists with {state.partitions} partitions, but the sources of {name} have {partitions}; "
+                f"{state.name} exists with {state.partitions} partitions, but the sources of {name} have {partitions}; "
                 "they are read side by side and need the same."
             )
-    return [plan for plan in plans if plan.name not in there]
+    growing = {state.name: partitions for state in there.values() if state.partitions < partitions}
+    return [plan for plan in plans if plan.name not in there], growing
 
 
 def _resolved(
@@ -296,6 +299,8 @@ def _describe(
     say(f"personal data that may leave: {', '.join(allowed) if allowed else 'none'}")
     if one.create:
         say("creates " + ", ".join(f"{plan.name} ({plan.partitions} partitions)" for plan in one.create))
+    if one.grow:
+        say("gives " + ", ".join(f"{topic} {count} partitions" for topic, count in sorted(one.grow.items())))
     if one.forget_group:
         say(f"the group {one.name} has positions from before it was detached: they are forgotten")
     if attaching.events:
@@ -326,8 +331,8 @@ def _check_retention(attaching: Attaching, subscription: Subscription, topic: st
         from ops.screen import duration
 
         attaching.warnings.append(
-            f"{topic} keeps events for {duration(timedelta(milliseconds=int(kept)))} only; an outage of {duration(OUTAGE)} "
-            f"and the retries of {subscription.name} need {duration(needed)}."
+            f"{topic} keeps events for {duration(timedelta(milliseconds=int(kept)))} only; an outage of "
+            f"{duration(OUTAGE)} and the retries of {subscription.name} need {duration(needed)}."
         )
 
 
