@@ -14,10 +14,10 @@ _making = threading.Lock()
 
 
 class Pending(Future[T], Generic[T]):
-    """A Future whose condition (a lock and a queue, most of its cost and memory) is made when it is first waited on.
+    """A Future whose condition (a lock and a queue) and lists are made when it is first waited on: they are most of its
+    cost, its memory and its work for the garbage collector.
 
-    Measured: 100,000 unsettled publishes take 40 MB less, and a publish 1 µs less, than with plain futures. It
-    starts as running, so ``cancel()`` answers False: what was handed to Kafka cannot be taken back. Everything else
+    It starts as running, so ``cancel()`` answers False: what was handed to Kafka cannot be taken back. Everything else
     behaves as documented for Future, ``asyncio.wrap_future`` and ``concurrent.futures.wait`` included.
 
     ``seen`` says whether anybody has asked for the outcome; who closes a publisher is told of failures nobody saw.
@@ -27,21 +27,24 @@ class Pending(Future[T], Generic[T]):
     _made: threading.Condition | None
 
     def __init__(self) -> None:
-        # Future.__init__ is left out on purpose: it makes the condition. These are the attributes it sets.
+        # Future.__init__ is left out on purpose: it makes the condition and the lists. Every method of Future takes
+        # the condition before it looks at a list.
         self._made = None
         self._state = "RUNNING"
         self._result = None
         self._exception = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Future[T]], object]] = []
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        if self._made is None:
+        made = self._made
+        if made is None:
             with _making:
-                if self._made is None:
-                    self._made = threading.Condition()
-        return self._made
+                made = self._made
+                if made is None:
+                    self._waiters: list[Any] = []
+                    self._done_callbacks: list[Callable[[Future[T]], object]] = []
+                    made = self._made = threading.Condition()
+        return made
 
     def settle(self, result: T) -> None:
         """``set_result``, cheaper where nobody waits."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -150,14 +151,7 @@ class Publisher:
             return pending
         self._encoded.add(contract.name)
 
-        def on_settled(settled: Settled) -> None:
-            if isinstance(settled, SendFailed):
-                self._fail(pending, _failure(settled, contract.name, identity), contract.name, settled.kind, began)
-            else:
-                pending.settle(Acknowledgement(*settled, identity))
-                if self._observe is not None:
-                    self._tell(contract.name, "acked", began)
-
+        on_settled = partial(self._settled, pending, contract.name, identity, began)
         self._records.send(
             contract.topic, encoded.key, encoded.value, encoded.headers, on_settled=on_settled, block_s=block_s
         )
@@ -268,6 +262,14 @@ class Publisher:
             self.close()
         except BackboneError as failure:
             error.add_note(f"Also, when the publisher was closed: {failure}")  # the body's error stays the one raised
+
+    def _settled(self, pending: Pending[Acknowledgement], event: str, id: str, began: float, settled: Settled) -> None:
+        if isinstance(settled, SendFailed):
+            self._fail(pending, _failure(settled, event, id), event, settled.kind, began)
+            return
+        pending.settle(Acknowledgement(*settled, id))
+        if self._observe is not None:
+            self._tell(event, "acked", began)
 
     def _fail(
         self,
