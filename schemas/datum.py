@@ -22,29 +22,30 @@ def from_json(contract: Contract, data: Mapping[str, Any]) -> dict[str, Any]:
     Raises InputError naming the field where a text cannot be understood. Everything else that does not fit (missing and
     unknown fields, constraints) is left to ``Encoder.encode`` or ``faults``.
     """
-    converted = _from_json(avsc.resolved(contract.schema), data, "")
+    converted = from_json_value(avsc.resolved(contract.schema), data, "")
     if not isinstance(converted, dict):
         raise InputError(f"{contract.name}: the payload must be an object with fields, not {seen(data)}.")
     return converted
 
 
-def _from_json(type_: Any, value: Any, path: str) -> Any:
+def from_json_value(type_: Any, value: Any, path: str) -> Any:
+    """``from_json`` for one value of a *resolved* type; ``path`` is named in the error."""
     what = kind(type_)
     if what == "union":
         rest, nullable = avsc.without_null(type_)
         if (nullable and value is None) or isinstance(rest, list):
             return value
-        return _from_json(rest, value, path)
+        return from_json_value(rest, value, path)
     if what == "record" and isinstance(value, Mapping):
         types = {one["name"]: one["type"] for one in type_["fields"]}
         return {
-            name: _from_json(types[name], inner, join(path, name)) if name in types else inner
+            name: from_json_value(types[name], inner, join(path, name)) if name in types else inner
             for name, inner in value.items()
         }
     if what == "array" and isinstance(value, list | tuple):
-        return [_from_json(type_["items"], item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [from_json_value(type_["items"], item, f"{path}[{index}]") for index, item in enumerate(value)]
     if what == "map" and isinstance(value, Mapping):
-        return {key: _from_json(type_["values"], item, f"{path}.*") for key, item in value.items()}
+        return {key: from_json_value(type_["values"], item, f"{path}.*") for key, item in value.items()}
     name = logical(type_)
     if name == "decimal" and type(value) is int:
         return Decimal(value)
@@ -106,12 +107,12 @@ def example(contract: Contract) -> dict[str, Any]:
 
 def _example(type_: Any, one: Mapping[str, Any]) -> Any:
     if one.get("examples"):
-        return _from_json(type_, one["examples"][0], one.get("name", ""))
+        return from_json_value(type_, one["examples"][0], one.get("name", ""))
     what = kind(type_)
     if what == "record":
         return {field["name"]: _example(field["type"], field) for field in type_["fields"]}
     if "default" in one and one["default"] not in ([], {}, None):
-        return _from_json(type_, one["default"], one.get("name", ""))
+        return from_json_value(type_, one["default"], one.get("name", ""))
     if what == "union":
         rest, nullable = avsc.without_null(type_)
         return None if nullable and "default" in one else _example(rest[0] if isinstance(rest, list) else rest, {})
