@@ -35,19 +35,6 @@ _PAST_WORDS = """
     swept wept stood understood
 """
 _PAST = frozenset(_PAST_WORDS.split())
-_WORDS = {
-    "email": "email", "mail": "email", "phone": "phone", "mobile": "phone", "name": "name", "firstname": "name",
-    "lastname": "name", "surname": "name", "address": "address", "street": "address", "iban": "bank", "ip": "ip",
-    "birth": "birth_date", "birthday": "birth_date", "birthdate": "birth_date", "dob": "birth_date",
-}  # fmt: skip
-"""A word of a field's name that lets one expect personal data, and the class it would probably be."""
-
-_PAST = frozenset(
-    "sent paid made built left won lost sold bought kept begun done gone taken given written seen chosen frozen shown "
-    "grown drawn withdrawn held put set reset read split cut met found bound told run spent sought taught caught hit "
-    "shut known broken spoken stolen driven forgotten hidden risen fallen upset quit lent bent dealt felt meant slept "
-    "swept wept stood understood overdue".split()
-)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
@@ -226,7 +213,7 @@ def _field_problems(one: Mapping[str, Any], place: str) -> Iterator[Problem]:
 
 
 def _value_problems(type_: Any, path: str, seen: set[int]) -> Iterator[Problem]:
-    """Defaults and examples of a *resolved* type that do not fit; a type used twice is looked at where it is defined."""
+    """Defaults and examples of a *resolved* type that do not fit; a type used twice is looked at once."""
     if isinstance(type_, list):
         for index, branch in enumerate(type_):
             yield from _value_problems(branch, f"{path}/{index}", seen)
