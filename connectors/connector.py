@@ -177,6 +177,8 @@ class ConnectorType:
     ``custom_properties`` become fields of the body); None where they are the same for all. Use ``configured``.
     ``preview(settings, deliveries)`` says, line by line, what the vendor's structure would have to become for such
     deliveries (sql: the DDL); it blocks, changes nothing, raises BackboneError. None where there is nothing to say.
+    ``answered(status, after)`` is the connector's own classification of an HTTP status (with a Retry-After) for one
+    delivery alone, without a body; the tests in subscription files use it. None: as HTTP says.
     Importing the module that holds it must be cheap: heavy imports belong inside ``open`` and ``fake``.
     """
 
@@ -193,6 +195,7 @@ class ConnectorType:
     dependency: Mapping[str, str] = field(default_factory=dict)
     actions_for: Callable[[Mapping[str, JsonValue]], Mapping[str, Action]] | None = None
     preview: Callable[[Any, Sequence[Delivery]], list[str]] | None = None
+    answered: Callable[[int, timedelta | None], Outcome] | None = None
 
     def configured(self, table: Mapping[str, JsonValue]) -> ConnectorType:
         """This type with its actions as one connection has them. ``table`` is ``[connections.NAME]`` as written in

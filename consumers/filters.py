@@ -74,7 +74,7 @@ def text(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The same value as JSON has it: times as ISO 8601 in UTC, decimals and UUIDs as text, bytes as hex."""
+    """The same value as JSON has it: times as ISO 8601 in UTC, decimals and UUIDs as text, bytes as hex. Bounded."""
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None or kind is float:
         return value
@@ -511,26 +511,41 @@ def failed(error: BaseException) -> ExpressionFailed:
     return ExpressionFailed("failed")
 
 
+_LEAVES = (str, int, datetime, date, time, Decimal, UUID, bytes)
+
+
 def check_result(value: Any) -> None:
-    """Raise ExpressionFailed where a result is over the limits, or JSON cannot carry it. For whole bodies."""
+    """Raise ExpressionFailed where a value is over the limits, or no connector takes it. For the fields of a body."""
     kind = type(value)
     if kind is str:
         if len(value) > TEXT_MAX:
             raise ExpressionFailed("too_large")
+    elif kind is int or kind is bool or value is None:
+        pass
+    elif kind is float:
+        if not math.isfinite(value):
+            raise ExpressionFailed("out_of_range")
     elif kind is dict or kind is list:
         _check_nested(value, [NODES_MAX])
-    elif kind is float and not math.isfinite(value):
-        raise ExpressionFailed("out_of_range")
-
-
-def _check_nested(value: Mapping[str, Any] | Sequence[Any], budget: list[int]) -> None:
-    if len(value) > ITEMS_MAX:
+    elif not isinstance(value, _LEAVES):
+        raise ExpressionFailed("wrong_type")
+    elif isinstance(value, (str, bytes)) and len(value) > TEXT_MAX:
         raise ExpressionFailed("too_large")
+
+
+def _check_nested(value: dict[str, Any] | list[Any], budget: list[int], depth: int = 0) -> None:
     budget[0] -= len(value)
-    if budget[0] < 0:
+    if len(value) > ITEMS_MAX or budget[0] < 0 or depth > 32:
         raise ExpressionFailed("too_large")
-    for part in value.values() if isinstance(value, Mapping) else value:
+    parts: Sequence[Any]
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise ExpressionFailed("wrong_type")
+        parts = list(value.values())
+    else:
+        parts = value
+    for part in parts:
         if isinstance(part, (dict, list)):
-            _check_nested(part, budget)
+            _check_nested(part, budget, depth + 1)
         else:
             check_result(part)

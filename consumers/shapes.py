@@ -6,7 +6,10 @@ import enum
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from uuid import UUID
 
 from schemas.contract import Contract
 
@@ -143,7 +146,12 @@ _PYTHON: Mapping[Any, frozenset[str]] = {
     float: frozenset({"integer", "number"}),
     bool: frozenset({"boolean"}),
     type(None): frozenset({"null"}),
-    bytes: frozenset({"text"}),
+    bytes: frozenset({"bytes"}),
+    datetime: frozenset({"time"}),
+    date: frozenset({"date"}),
+    time: frozenset({"clock"}),
+    Decimal: frozenset({"decimal", "integer"}),
+    UUID: frozenset({"uuid"}),
 }
 _ANY = frozenset({"unknown"})
 
@@ -175,6 +183,26 @@ def accepted(annotation: Any) -> frozenset[str]:
         if issubclass(kind, Sequence):
             return frozenset({"list"})
     return _ANY
+
+
+def natively(shape: Shape, annotation: Any) -> bool:
+    """Whether a value is handed to a vendor as it is (a time as a time), and not as JSON has it (a time as text)."""
+    if shape.kind in PLAIN | {"number"}:
+        return True
+    kinds = _branches(annotation)
+    return bool(kinds & {Any, object, dict, list}) or shape.kind in frozenset().union(
+        *(_PYTHON.get(kind, frozenset()) for kind in kinds - {str})
+    )
+
+
+def _branches(annotation: Any) -> set[Any]:
+    """The classes that an annotation is made of, without their parameters."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _branches(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return set().union(*(_branches(branch) for branch in get_args(annotation)))
+    return {origin or annotation}
 
 
 def mismatch(shape: Shape, annotation: Any) -> str | None:

@@ -1,15 +1,18 @@
-"""A subscription: a named reader of events, its map to a vendor's actions, and its policies. Read from one YAML file."""
+"""A subscription: a named reader of events, its map to a vendor's actions, and its policies. One YAML file each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from connectors.connector import ConnectorType
-from schemas.contract import Contract
+from schemas.contract import Contract, Contracts
+from schemas.errors import InputError
 from schemas.event import Event
+from schemas.findings import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,9 @@ class Projected:
 
 
 Project: TypeAlias = Callable[[Event], Projected | None]
+"""What a Python projection is: a plain function of one event, quick and without side effects. It gets the event with
+only those fields that may leave (no personal-data class, or one that the subscription allows); any exception in it
+makes the event a dead letter, None means not ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,13 @@ class Route:
     action: str | None
     fields_read: frozenset[str] | None
     source: Mapping[str, Any]
+    place: str = ""
+    """``routes[0]``, its place in the file"""
+    explain: Callable[[Event], str] | None = None
+    """where ``project`` fails for this event: ``body.email``"""
+    carried: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """the personal-data classes that travel to each place of the delivery (``entity``, ``body.email``); ``body`` for
+    all of it where the places are not known"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,12 @@ class Subscription:
     text: str
     projection_hashes: Mapping[str, str]
     personal_data_allowed: frozenset[str]
+    purpose: str = ""
+    file: str = ""
+    policy_sources: Mapping[str, str] = field(default_factory=dict)
+    """where each policy in force comes from: ``this file``, ``the connector slack``, ``default``"""
+    tests: tuple[Mapping[str, Any], ...] = ()
+    """the file's ``tests:``, checked in form"""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -86,3 +105,56 @@ class Subscription:
         return f"{self.name}.inbox"
 
 
+class SubscriptionError(InputError):
+    """A subscription's file is refused. ``findings`` say every place; the message is the first and how many more."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        errors = [finding for finding in findings if finding.severity == "error"] or list(findings)
+        more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(f"{errors[0]}{more}" if errors else "The subscription is refused.")
+        self.findings = list(findings)
+
+
+def load_subscription(
+    path: Path, *, contracts: Contracts, connections: Mapping[str, ConnectorType], events: Sequence[str] | None = None
+) -> Subscription:
+    """The subscription in one file, compiled. ``connections`` are the accounts of backbone.toml with their connector
+    types; ``events`` limits what wildcards stand for (the list frozen when it was attached). Executes the Python
+    projections' files. Blocks on the disk only. Raises SubscriptionError."""
+    subscription, findings = check_subscription(path, contracts=contracts, connections=connections, events=events)
+    if subscription is None:
+        raise SubscriptionError(findings)
+    return subscription
+
+
+def check_subscription(
+    path: Path, *, contracts: Contracts, connections: Mapping[str, ConnectorType], events: Sequence[str] | None = None
+) -> tuple[Subscription | None, list[Finding]]:
+    """As ``load_subscription``, with everything that is to be said of the file, warnings too; None where there is an
+    error. Does not raise for anything in the file."""
+    from consumers.loader import check_file
+
+    return check_file(path, contracts=contracts, connections=connections, events=events)
+
+
+def load_text(
+    name: str,
+    text: str,
+    *,
+    contracts: Contracts,
+    connections: Mapping[str, ConnectorType],
+    folder: Path,
+    events: Sequence[str] | None = None,
+    projections: Mapping[str, str] | None = None,
+) -> Subscription:
+    """The subscription of a text, as ``backbone.control`` holds it. ``folder`` has the Python projections' files;
+    ``projections`` maps them to the SHA-256 that they must have, and nothing of a file that differs is executed.
+    Raises SubscriptionError."""
+    from consumers.loader import check_text
+
+    subscription, findings = check_text(
+        name, text, contracts=contracts, connections=connections, folder=folder, events=events, projections=projections
+    )
+    if subscription is None:
+        raise SubscriptionError(findings)
+    return subscription

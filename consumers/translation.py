@@ -592,8 +592,8 @@ def _path_of(node: nodes.Node) -> frozenset[str]:
 
 
 def allowed_value(contract: Contract, path: str, shape: Shape, allowed: frozenset[str]) -> Callable[[Any], Any]:
-    """A function that copies a value of this shape without the fields whose class is not allowed (and without fields
-    that the contract does not know: their class is not known either); the copy is as JSON has it."""
+    """A function that copies a value of this shape without the fields whose class is not allowed, and without fields
+    that the contract does not know: their class is not known either."""
     if shape.kind == "list" and shape.item is not None:
         of_item = allowed_value(contract, path, shape.item, allowed)
         return lambda items: None if items is None else [of_item(part) for part in items]
@@ -601,7 +601,7 @@ def allowed_value(contract: Contract, path: str, shape: Shape, allowed: frozense
         of_value = allowed_value(contract, path, shape.item, allowed)
         return lambda items: None if items is None else {str(name): of_value(part) for name, part in items.items()}
     if shape.kind != "record":
-        return filters.plain
+        return _itself
     chosen: list[tuple[str, Callable[[Any], Any] | None]] = []
     for name, inner in shape.fields.items():
         inner_path = f"{path}.{name}" if path else name
@@ -609,10 +609,8 @@ def allowed_value(contract: Contract, path: str, shape: Shape, allowed: frozense
         classed = declared.personal_data if declared else None
         if classed is not None and classed != "none" and classed not in allowed:
             continue
-        function = (
-            None if inner.kind in shapes.PLAIN | {"number"} else allowed_value(contract, inner_path, inner, allowed)
-        )
-        chosen.append((name, function))
+        nested = inner.kind in NESTED
+        chosen.append((name, allowed_value(contract, inner_path, inner, allowed) if nested else None))
 
     def only_allowed(record: Any) -> Any:
         if record is None:
@@ -624,6 +622,10 @@ def allowed_value(contract: Contract, path: str, shape: Shape, allowed: frozense
         }
 
     return only_allowed
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _is_none(value: Any, nothing: tuple[Any, ...]) -> bool:
@@ -738,4 +740,4 @@ def _refuse(node: nodes.Node, message: str) -> NoReturn:
     raise RefusedHere(_capital(message), node.lineno - 1)
 
 
-__all__ = ["OMIT", "Carried", "Constants", "Piece", "RefusedHere", "Translator", "implied"]
+__all__ = ["OMIT", "Carried", "Constants", "Piece", "RefusedHere", "Translator", "allowed_value", "implied"]
