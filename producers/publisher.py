@@ -11,29 +11,24 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from producers.errors import Backpressure, EventRejected, PublishUnknown
 from producers.facts import Observer, Published
+from producers.payload import payload
 from producers.pending import Pending
 from producers.settled import RecordLog, SendFailed, Settled
 from producers.uuid7 import uuid7
 from schemas.errors import BackboneError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from producers.settings import PublisherSettings
     from schemas.codec import Encoder
     from schemas.contract import Contract
 
 _log = logging.getLogger("backbone.publisher")
-
-
-class EventModel(Protocol):
-    """What a generated model offers (``schemas/models``)."""
-
-    contract: ClassVar[Contract]
-
-    def model_dump(self) -> dict[str, Any]: ...
 
 
 class Acknowledgement(NamedTuple):
@@ -78,7 +73,7 @@ class Publisher:
 
     def publish(
         self,
-        event: EventModel,
+        event: BaseModel,
         *,
         source: str,
         id: str | None = None,
@@ -88,7 +83,7 @@ class Publisher:
         causation_id: str | None = None,
         traceparent: str | None = None,
     ) -> Future[Acknowledgement]:
-        """Hand one event over; the outcome comes with the future.
+        """Hand one event, a generated model, over; the outcome comes with the future.
 
         ``source`` says who publishes (``billing``); ``id`` makes a publish repeatable (same source, type and id =>
         same idempotency key at every vendor) and is a new UUIDv7 by default; ``time`` is when it happened (aware,
@@ -98,8 +93,8 @@ class Publisher:
         Raises Backpressure and RegistryUnavailableError (not taken: try again later), RefusedError after ``close``.
         """
         return self.publish_data(
-            event.contract,
-            event.model_dump(),
+            _contract(event),
+            payload(event),
             source=source,
             id=id,
             time=time,
@@ -157,7 +152,7 @@ class Publisher:
         )
         return pending
 
-    def publish_many(self, events: Iterable[EventModel], *, source: str) -> list[Future[Acknowledgement]]:
+    def publish_many(self, events: Iterable[BaseModel], *, source: str) -> list[Future[Acknowledgement]]:
         """Publish in order; one future for each, in the same order.
 
         Where one is not taken (Backpressure, registry away), it and all after it fail with that error in their
@@ -180,7 +175,7 @@ class Publisher:
 
     async def publish_async(
         self,
-        event: EventModel,
+        event: BaseModel,
         *,
         source: str,
         id: str | None = None,
@@ -193,7 +188,7 @@ class Publisher:
     ) -> Acknowledgement:
         """``publish`` for asyncio: never blocks the loop, waits for the outcome. Raises what ``publish`` and its
         future raise; Backpressure when the queue stayed full for ``block_s``. A cancelled wait does not unsend."""
-        contract, data = event.contract, event.model_dump()
+        contract, data = _contract(event), payload(event)
         deadline = _now() + block_s
         identity = uuid7() if id is None else id
 
@@ -306,6 +301,13 @@ class KafkaPublisher(Publisher):
 
         encoder = Encoder(settings.open_registry())
         super().__init__(RecordProducer(settings.kafka, block_s=block_s), encoder, observe=observe)
+
+
+def _contract(event: BaseModel) -> Contract:
+    contract: Contract | None = getattr(event, "contract", None)
+    if contract is None:
+        raise TypeError(f"{type(event).__name__} is no event: events are made by 'backbone schema generate'")
+    return contract
 
 
 def _failure(failed: SendFailed, event: str, id: str) -> EventRejected | PublishUnknown:
