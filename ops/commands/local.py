@@ -19,7 +19,7 @@ PARTS = ("kafka", "registry", "vendors")
 COLUMNS = [
     Column("part"),
     Column("state"),
-    Column("address", show=lambda address: address.replace(", ", "\n")),
+    Column("address"),
     Column("pid", show=str),
     Column("memory_mib", "MIB"),
 ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 FOLLOW_POLL_S = 0.2
 TAIL_MAX_BYTES = 1_000_000
+MARK = "---- started by backbone local up at"
 
 
 def tail(path: Path, lines: int) -> list[str]:
@@ -19,6 +21,20 @@ def tail(path: Path, lines: int) -> list[str]:
             return [_text(line) for line in deque(file, maxlen=lines)]
     except FileNotFoundError:
         return []
+
+
+def append_mark(path: Path) -> None:
+    """Note in the log that a new run begins here."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{MARK} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
+
+
+def since_mark(path: Path, lines: int) -> list[str]:
+    """The last lines of the latest run."""
+    found = tail(path, lines)
+    starts = [place for place, line in enumerate(found) if line.startswith(MARK)]
+    return found[starts[-1] + 1 :] if starts else found
 
 
 def follow(logs: Mapping[str, Path], lines: int) -> Iterator[tuple[str, str]]:

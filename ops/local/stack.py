@@ -19,7 +19,7 @@ from ops.local.artifacts import artifacts as fetch_artifacts
 from ops.local.fakes import read_fakes
 from ops.local.java import find_java
 from ops.local.kafka import Kafka
-from ops.local.log import tail
+from ops.local.log import append_mark, since_mark
 from ops.local.ports import choose
 from ops.local.process import ProcessId, resident_mib, running, spawn, stop
 from ops.local.registry import Registry
@@ -152,8 +152,6 @@ class _Start:
                 if not self._answers(part):
                     end = _end_of_log(self.state.folder, part)
                     raise UnreachableError(f"{_TITLES[part]} ended while starting. {end}")
-            if "registry" in parts:
-                self.registry.set_compatibility()
         except BaseException:
             self._take_back(started)
             raise
@@ -173,6 +171,7 @@ class _Start:
         log = logs(self.state.folder, part)
         if log.exists() and log.stat().st_size > LOG_MAX_BYTES:
             log.replace(log.with_suffix(".log.1"))
+        append_mark(log)
         match part:
             case "kafka":
                 self.kafka.prepare(self.say)
@@ -300,7 +299,7 @@ def _ports(state: State, running_now: Collection[Part]) -> dict[str, int]:
 def _end_of_log(folder: Path, part: Part) -> str:
     """What to look at, for the end of a sentence: the log's last lines without the frames of stack traces."""
     path = logs(folder, part)
-    lines = [line for line in tail(path, LOG_LINES_READ) if line.strip() and not _FRAME.match(line)]
+    lines = [line for line in since_mark(path, LOG_LINES_READ) if line.strip() and not _FRAME.match(line)]
     if not lines:
         return f"Its log is empty: {path}"
     shown = "\n".join(f"  {line[:300]}" for line in lines[-LOG_LINES_SHOWN:])
