@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import click
 
@@ -299,8 +299,23 @@ def _ignore(_: object) -> None:
     """librdkafka's connection errors: the call that needed the connection reports them."""
 
 
-def screen_options(command: F) -> F:
-    """Give a command ``--output --fields --sort -q -v --no-input`` and ``-c``; they set ``app.screen``."""
+@overload
+def screen_options(command: F) -> F: ...
+@overload
+def screen_options(*, github: bool = False) -> Callable[[F], F]: ...
+def screen_options(command: F | None = None, *, github: bool = False) -> F | Callable[[F], F]:
+    """Give a command ``--output --fields --sort -q -v --no-input`` and ``-c``; they set ``app.screen``.
+
+    ``@screen_options``, or ``@screen_options(github=True)`` for a command that ends with ``screen.findings``: then
+    ``--output github`` writes annotations for GitHub's workflows.
+    """
+    if command is None:
+        return lambda decorated: _with_screen_options(decorated, github)
+    return _with_screen_options(command, github)
+
+
+def _with_screen_options(command: F, github: bool) -> F:
+    outputs = (*OUTPUTS, "github") if github else OUTPUTS
 
     def store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         app = ctx.find_object(App)
@@ -323,7 +338,7 @@ def screen_options(command: F) -> F:
         option("-q", "--quiet", is_flag=True, help="No words on stderr but errors and warnings."),
         option("--sort", metavar="FIELD,-FIELD", help="Order of rows; - for descending."),
         option("--fields", metavar="FIELD,FIELD", help="Only these fields, in this order."),
-        option("--output", type=click.Choice(OUTPUTS), help="A table for people, JSON or JSON lines for programs."),
+        option("--output", type=click.Choice(outputs), help="A table for people, JSON or JSON lines for programs."),
     ):
         command = decorate(command)
     return command

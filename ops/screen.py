@@ -20,11 +20,12 @@ from datetime import UTC, datetime, timedelta
 from typing import IO, Any, Literal, TypeAlias
 
 from ops.progress import Progress
-from schemas.errors import InputError, RefusedError
-from schemas.findings import did_you_mean
+from schemas.errors import CheckFailedError, InputError, RefusedError
+from schemas.findings import Finding, did_you_mean
 
-Output: TypeAlias = Literal["table", "json", "ndjson"]
+Output: TypeAlias = Literal["table", "json", "ndjson", "github"]
 OUTPUTS: tuple[Output, ...] = ("table", "json", "ndjson")
+_FOR_PEOPLE = ("table", "github")
 Row: TypeAlias = Mapping[str, Any]
 
 
@@ -76,7 +77,7 @@ class Screen:
         known = list(dict.fromkeys([*(c.field for c in columns), *(name for row in rows for name in row)]))
         wanted = self._wanted(known, strict=bool(rows))
         ordered = self._sorted(rows, known)
-        if self.output != "table":
+        if self.output not in _FOR_PEOPLE:
             picked = [{name: row.get(name) for name in wanted} if self.fields else dict(row) for row in ordered]
             if self.output == "json":
                 self._document(schema, picked)
@@ -141,7 +142,7 @@ class Screen:
         if self.fields and isinstance(data, Mapping):
             data = {name: data[name] for name in self._wanted(list(data), strict=True)}
             render = None
-        if self.output != "table":
+        if self.output not in _FOR_PEOPLE:
             self._document(schema, data)
             return
         self._head(title)
@@ -154,6 +155,28 @@ class Screen:
                 self._print(part)
             else:
                 self._draw(part)
+
+    def findings(self, schema: str, findings: Sequence[Finding], *, checked: str) -> None:
+        """Show findings (``--output github``: workflow annotations) and end the command with CheckFailedError when
+        one is an error. ``checked`` says what was looked at (``7 contracts``)."""
+        errors = sum(1 for finding in findings if finding.severity == "error")
+        if self.output == "github":
+            for finding in findings:
+                self._print(_annotation(finding), raw=True)
+        else:
+            names = ("file", "line", "path", "severity", "rule", "message")
+            rows = [{name: getattr(finding, name) for name in names} for finding in findings]
+            columns = [
+                Column("file"),
+                Column("line"),
+                Column("path"),
+                Column("severity"),
+                Column("message"),
+                Column("rule"),
+            ]
+            self.rows(schema, rows, columns, empty=f"{checked}: nothing to say")
+        if errors:
+            raise CheckFailedError(f"{checked}: {errors} error{'s' if errors != 1 else ''} found.")
 
     def table(self, rows: Sequence[Row], columns: Sequence[Column], *, title: str = "") -> Any:
         """A rich table of rows, to be used inside ``render``."""
@@ -191,7 +214,7 @@ class Screen:
     def error(self, code: int, message: str) -> None:
         """The sentence a command ends with, on stderr; in JSON mode also the document, if none stands yet."""
         self._word(f"Error: {message}")
-        if self.output != "table" and not (self.emitted and self.output == "json"):
+        if self.output not in _FOR_PEOPLE and not (self.emitted and self.output == "json"):
             self._document("error", None, error={"code": code, "message": message})
 
     def confirm(self, question: str, *, yes: bool = False) -> bool:
@@ -358,6 +381,21 @@ def plain_json(value: Any, *, indent: int | None = None) -> str:
 def interactive() -> bool:
     """Whether a person can be asked: stdin and stderr are terminals."""
     return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+
+
+def _annotation(finding: Finding) -> str:
+    """A finding as GitHub's workflow command (its documentation, "Workflow commands": %, CR and LF are escaped)."""
+
+    def data(text: str) -> str:
+        return printable(text, lines=True).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+    def attribute(text: str) -> str:
+        return data(text).replace(":", "%3A").replace(",", "%2C")
+
+    line = "" if finding.line is None else f",line={finding.line}"
+    where = f"{finding.path}: " if finding.path else ""
+    place = f"file={attribute(finding.file)}{line},title={attribute(finding.rule)}"
+    return f"::{finding.severity} {place}::{data(where + finding.message)}"
 
 
 def _jsonable(value: Any) -> Any:

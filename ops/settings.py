@@ -81,6 +81,7 @@ class ProjectTable(_Table):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     schemas: str
     subscriptions: str
+    models: str | None = None
 
 
 class RegistryTable(_Table):
@@ -325,6 +326,15 @@ class Project:
         """The folder of contracts, or ``registry``."""
         where = self.content.project.schemas
         return "registry" if where == "registry" else self.root / where
+
+    @property
+    def models(self) -> Path:
+        """Where the models of the contracts are generated: ``models``, else beside the folder of the contracts."""
+        where = self.content.project.models
+        if where is not None:
+            return self.root / where
+        schemas = self.schemas
+        return (schemas.parent if isinstance(schemas, Path) else self.root / "schemas") / "models"
 
     @property
     def subscriptions(self) -> Path:

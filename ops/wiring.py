@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from connectors.connection import Connection, ConnectionState
@@ -11,7 +10,7 @@ from consumers.control import AttachedSubscription
 from consumers.pipeline import Pipeline
 from consumers.subscription import Subscription
 from schemas.codec import Decoder, SchemaWanted
-from schemas.errors import InputError, RefusedError
+from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from ops.app import App
@@ -35,20 +34,6 @@ class Wiring:
 
         definition = attached.definition
         assert definition is not None
-        for file, wanted in definition.projections.items():
-            path = self._project.subscriptions / file
-            try:
-                found = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise RefusedError(
-                    f"{attached.name} needs the projection file {file}, which this worker cannot read "
-                    f"({error.strerror})."
-                ) from None
-            if found != wanted:
-                raise RefusedError(
-                    f"{attached.name} was attached with another {file} than this worker has: deploy the same file, "
-                    f"or attach this one (backbone subscription attach {attached.name})."
-                )
         return load_text(
             attached.name,
             definition.text,
@@ -56,6 +41,7 @@ class Wiring:
             contracts=self._contracts,
             connections=self._connection_types,
             events=definition.events,
+            projections=definition.projections,
         )
 
     def pipeline(self, subscription: Subscription) -> Pipeline:

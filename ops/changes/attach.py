@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What becomes of one subscription. ``definition`` None: detached. ``previous`` is what the control topic had;
-    ``starts`` and ``state`` are written where they are not None; ``create`` are topics that were missing, ``grow`` partition counts of those whose
-    sources have grown;
-    ``forget_group``: the group's positions from an earlier life are deleted first."""
+    ``starts`` and ``state`` are written where they are not None; ``create`` are topics that were missing, ``grow``
+    the partition counts of those whose sources have grown; ``forget_group``: the group's positions from an earlier
+    life are deleted first."""
 
     name: str
     definition: Definition | None
