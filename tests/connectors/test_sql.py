@@ -1,0 +1,424 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from connectors.connector import Connector, Delivered, Delivery, Outcome, Rejected, Skipped, Unavailable, Unknown
+from connectors.sql import CONNECTOR
+from connectors.sql.actions import RowUpsert
+from connectors.sql.settings import SqlSettings
+from connectors.sql.tables import Unfit, columns_of, kind_of
+from schemas.errors import InputError, UnreachableError
+from tests.connectors.samples import ask, delivery
+
+
+def row(entity: str, offset: int = 0, table: str = "users", partition: int = 0, **columns: Any) -> Delivery:
+    return delivery("row.upsert", entity, {"table": table, "row": columns}, offset=offset, partition=partition)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "warehouse.sqlite"
+
+
+@pytest.fixture
+async def connector(database: Path) -> AsyncIterator[Connector]:
+    opened = CONNECTOR.open(settings(database))
+    yield opened
+    await opened.close()
+
+
+def settings(database: Path, **more: Any) -> SqlSettings:
+    return SqlSettings(url=f"sqlite:///{database}", **more)  # type: ignore[arg-type]
+
+
+def rows(database: Path, table: str = "users") -> list[dict[str, Any]]:
+    with sqlite3.connect(database) as connection:
+        connection.row_factory = sqlite3.Row
+        return [
+            {name: one[name] for name in one.keys() if name != "backbone_written_at"}  # noqa: SIM118
+            for one in connection.execute(f"SELECT * FROM {table} ORDER BY backbone_key")
+        ]
+
+
+async def test_a_row_is_made_then_updated_and_left_out_columns_stay(connector: Connector, database: Path) -> None:
+    assert await ask(connector, row("u1", name="Ana", plan="free")) == [Delivered()]
+    assert await ask(connector, row("u1", offset=5, plan="pro")) == [Delivered()]
+    (one,) = rows(database)
+    assert one == {
+        "backbone_key": "u1",
+        "name": "Ana",
+        "plan": "pro",
+        "backbone_topic": "accounts.users",
+        "backbone_partition": 0,
+        "backbone_offset": 5,
+    }
+
+
+async def test_a_null_clears(connector: Connector, database: Path) -> None:
+    await ask(connector, row("u1", name="Ana"))
+    await ask(connector, row("u1", offset=1, name=None))
+    assert rows(database)[0]["name"] is None
+
+
+async def test_the_same_event_again_is_the_same_row(connector: Connector, database: Path) -> None:
+    for _ in range(2):
+        assert await ask(connector, row("u1", offset=3, name="Ana")) == [Delivered()]
+    assert len(rows(database)) == 1
+
+
+async def test_a_late_older_write_does_not_overwrite_and_says_so(connector: Connector, database: Path) -> None:
+    await ask(connector, row("u1", offset=7, name="new"))
+    assert await ask(connector, row("u1", offset=6, name="old"), row("u2", offset=6)) == [
+        Skipped("superseded"),
+        Delivered(),
+    ]
+    assert rows(database)[0]["name"] == "new"
+    # of another partition nobody can say which is newer
+    assert await ask(connector, row("u1", offset=1, partition=1, name="other")) == [Delivered()]
+
+
+async def test_every_kind_of_value_is_kept(connector: Connector, database: Path) -> None:
+    moment = datetime(2026, 11, 20, 14, 30, 1, 250_000, tzinfo=timezone(timedelta(hours=2)))
+    values = {
+        "whole": 1 << 62,
+        "huge": 10**30,
+        "exact": Decimal("12345678901234567890.10"),
+        "floating": 1.5,
+        "truth": True,
+        "text": "ä\u2028'\"; DROP TABLE users",
+        "at": moment,
+        "naive": moment.replace(tzinfo=None),
+        "day": date(2026, 11, 20),
+        "clock": time(12, 30),
+        "raw": b"\x00\xff",
+        "id": UUID(int=1),
+        "nested": {"at": moment, "sum": Decimal("1.20"), "list": [1, None, {"a": "b"}]},
+        "items": (1, 2),
+        "nothing": None,
+    }
+    assert await ask(connector, row("u1", **values)) == [Delivered()]
+    (one,) = rows(database)
+    assert one["whole"] == 1 << 62
+    assert one["huge"] == str(10**30)
+    assert one["exact"] == "12345678901234567890.10"
+    assert (one["floating"], one["truth"], one["text"]) == (1.5, 1, values["text"])
+    assert one["at"] == "2026-11-20 12:30:01.250000"
+    assert one["naive"] == "2026-11-20 14:30:01.250000"
+    assert (one["day"], one["clock"], one["raw"]) == ("2026-11-20", "12:30:00", b"\x00\xff")
+    assert one["id"] == str(UUID(int=1))
+    assert json.loads(one["nested"]) == {"at": moment.isoformat(), "sum": "1.20", "list": [1, None, {"a": "b"}]}
+    assert json.loads(one["items"]) == [1, 2]
+    assert "nothing" not in one
+
+
+async def test_tables_and_columns_are_made_when_they_are_needed_and_never_narrowed(
+    connector: Connector, database: Path
+) -> None:
+    await ask(connector, row("u1", name="Ana"), row("i1", table="invoices", total=1))
+    await ask(connector, row("u2", offset=1, plan="pro", since=date(2026, 1, 1)), row("u3", name="Bob"))
+    assert [one["plan"] for one in rows(database)] == [None, "pro", None]
+    with sqlite3.connect(database) as connection:
+        types = {name: kind for _, name, kind, *_ in connection.execute("PRAGMA table_info(users)")}
+    assert (types["name"], types["plan"], types["since"]) == ("TEXT", "TEXT", "DATE")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fits"),
+    [
+        (1, 2, True),
+        (1, "two", False),
+        (1, 1.5, False),
+        (1, True, False),
+        (1, None, True),
+        (1.5, 2, True),
+        (1.5, (1 << 53) + 1, False),
+        ("a", 1, False),
+        ("a", UUID(int=1), True),
+        (True, 1, False),
+        (datetime(2026, 1, 1), date(2026, 1, 1), False),
+        (datetime(2026, 1, 1), "2026-01-01", False),
+        ([1], "text", True),
+        ([1], datetime(2026, 1, 1), True),
+        ("a", [1], False),
+        (b"a", "a", False),
+    ],
+)
+async def test_a_value_of_another_type_than_its_column_is_rejected_alone_with_its_column_named(
+    connector: Connector, first: object, second: object, fits: bool
+) -> None:
+    await ask(connector, row("u1", thing=first))
+    outcome, other = await ask(connector, row("u2", thing=second), row("u3", thing=first))
+    assert other == Delivered()
+    if fits:
+        assert outcome == Delivered()
+    else:
+        assert isinstance(outcome, Rejected)
+        assert (outcome.reason, outcome.scope) == ("invalid_body", "delivery")
+        assert outcome.detail.startswith("thing: ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        row("u1", table="users; DROP TABLE users", a=1),
+        row("u1", table="sqlite_master", a=1),
+        row("u1", table="x" * 64, a=1),
+        row("u1", **{'secret"': 1}),
+        row("u1", **{"x" * 64: 1}),
+        row("u1", backbone_key="secret"),
+        row("u1", name="secret", NAME="secret"),
+        row("u1", thing=object()),
+        row("u1", thing=float("nan")),
+        row("u1", thing=Decimal("NaN")),
+        row("u1", thing={"secret": float("inf")}),
+        row("u1", thing={"secret": b"bytes"}),
+        row("", thing=1),
+        row("u\0", thing=1),
+        row("u1", **{f"c{number}": 1 for number in range(1001)}),
+        delivery("row.upsert", "u1", {"table": "users"}),
+        delivery("row.upsert", "u1", {"table": "users", "row": "secret"}),
+        delivery("row.delete", "u1", {"table": "users", "row": {}}),
+    ],
+)
+async def test_a_row_that_cannot_be_written_is_rejected_alone_and_without_its_values(
+    connector: Connector, database: Path, wrong: Delivery
+) -> None:
+    first, second = await ask(connector, wrong, row("good", other=1))
+    assert isinstance(first, Rejected)
+    assert first.scope == "delivery"
+    assert "secret" not in first.detail.replace('secret"', "")
+    assert second == Delivered()
+    assert [one["backbone_key"] for one in rows(database)] == ["good"]
+
+
+async def test_text_that_the_driver_cannot_bind_refuses_the_call_and_alone_the_delivery(connector: Connector) -> None:
+    bad, good = row("u1", name="\ud800"), row("u2", name="ok")
+    outcomes = await ask(connector, bad, good)
+    assert {type(one) for one in outcomes} == {Rejected}
+    assert {one.scope for one in outcomes if isinstance(one, Rejected)} == {"call"}
+    (alone,) = await ask(connector, bad)
+    assert isinstance(alone, Rejected)
+    assert alone.scope == "delivery"
+    assert await ask(connector, good) == [Delivered()]
+
+
+async def test_a_constraint_of_the_database_refuses_the_call_until_the_runtime_has_found_the_row(
+    connector: Connector, database: Path
+) -> None:
+    await ask(connector, row("u1", name="a"))
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE UNIQUE INDEX one_name ON users(name)")
+    both = await ask(connector, row("u2", name="a"), row("u3", name="b"))
+    assert both == [Rejected("refused", "SQLITE_CONSTRAINT_UNIQUE", scope="call")] * 2
+    assert await ask(connector, row("u2", name="a")) == [Rejected("refused", "SQLITE_CONSTRAINT_UNIQUE")]
+    assert await ask(connector, row("u3", name="b")) == [Delivered()]
+
+
+async def test_a_table_that_is_not_ours_is_left_alone_until_somebody_moves_it(
+    connector: Connector, database: Path
+) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT)")
+    outcome, other = await ask(connector, row("u1", name="a", plan="x"), row("i1", table="invoices", total=1))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "not_our_table"
+    assert other == Delivered()
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE users RENAME TO old_users")
+    assert await ask(connector, row("u1", name="a")) == [Delivered()]
+
+
+async def test_a_table_dropped_or_changed_by_somebody_else_is_read_again(connector: Connector, database: Path) -> None:
+    await ask(connector, row("u1", name="a"))
+    with sqlite3.connect(database) as connection:
+        connection.execute("DROP TABLE users")
+    assert await ask(connector, row("u1", name="a")) == [Delivered()]
+    assert len(rows(database)) == 1
+
+
+async def test_two_writers_may_make_the_same_table_and_columns(database: Path) -> None:
+    writers = [CONNECTOR.open(settings(database)) for _ in range(3)]
+    for number in range(5):
+        outcomes = await asyncio.gather(
+            *(ask(writer, row(f"u{index}", offset=number, **{f"c{number}": 1})) for index, writer in enumerate(writers))
+        )
+        assert {type(one) for (one,) in outcomes} <= {Delivered, Unavailable}
+    for writer in writers:
+        await writer.close()
+
+
+async def test_a_locked_database_is_unavailable_and_nothing_is_lost(database: Path) -> None:
+    connector = CONNECTOR.open(settings(database, timeout_s=0.4))
+    assert await ask(connector, row("u1", name="a")) == [Delivered()]
+    with sqlite3.connect(database) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert await ask(connector, row("u2", name="a")) == [Unavailable("locked", timedelta(seconds=1))]
+    assert await ask(connector, row("u2", name="a")) == [Delivered()]
+    await connector.close()
+
+
+async def test_a_batch_that_never_started_is_unavailable_and_one_that_did_is_unknown(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector = CONNECTOR.open(settings(database, timeout_s=0.2))
+    held = threading.Event()
+    tables = connector._tables  # type: ignore[attr-defined]
+    write = tables.write
+    monkeypatch.setattr(tables, "write", lambda batch: (held.wait(10), write(batch))[1])
+    first = asyncio.ensure_future(ask(connector, row("u1", name="a")))
+    await asyncio.sleep(0)
+    assert await ask(connector, row("u2", name="a")) == [Unavailable("busy")]
+    assert await first == [Unknown("timeout")]
+    held.set()
+    await connector.close()
+
+
+@pytest.mark.parametrize("make", ["no folder", "not a database", "a folder"])
+async def test_a_file_that_cannot_be_a_database_needs_an_operator(tmp_path: Path, make: str) -> None:
+    file = tmp_path / "missing" / "x.sqlite" if make == "no folder" else tmp_path / "x.sqlite"
+    if make == "not a database":
+        file.write_bytes(b"this is no database, it is a text that is long enough to be looked at" * 100)
+    if make == "a folder":
+        file.mkdir()
+    connector = CONNECTOR.open(settings(file))
+    assert await ask(connector, row("u1", name="a")) == [Unavailable("forbidden", needs_operator=True)]
+    await connector.close()
+
+
+async def test_after_close_nothing_is_sent(database: Path) -> None:
+    connector = CONNECTOR.open(settings(database))
+    await connector.close()
+    await connector.close()
+    assert await ask(connector, row("u1")) == [Unavailable("closed")]
+
+
+async def test_a_thousand_rows_of_many_shapes_are_one_batch(connector: Connector, database: Path) -> None:
+    batch = [row(f"u{number:04}", number, **{f"c{number % 7}": number}) for number in range(1000)]
+    assert set(await ask(connector, *batch)) == {Delivered()}
+    assert len(rows(database)) == 1000
+
+
+def test_the_preview_shows_the_ddl_and_does_none_of_it(database: Path) -> None:
+    lines = CONNECTOR.preview(settings(database), [row("u1", name="a"), row("u2", city="b")])  # type: ignore[misc]
+    assert len(lines) == 1
+    assert lines[0].startswith("CREATE TABLE IF NOT EXISTS users ( backbone_key TEXT NOT NULL, name TEXT, city TEXT, ")
+    assert not database.exists()
+
+
+async def test_the_preview_shows_columns_to_be_added_and_nothing_when_all_is_there(
+    connector: Connector, database: Path
+) -> None:
+    await ask(connector, row("u1", name="a"))
+    preview = CONNECTOR.preview
+    assert preview is not None
+    assert preview(settings(database), [row("u1", name="b")]) == []
+    assert preview(settings(database), [row("u1", order=[1])]) == ['ALTER TABLE users ADD COLUMN "order" JSON']
+    with pytest.raises(InputError, match="table"):
+        preview(settings(database), [row("u1", table="a b")])
+
+
+def test_the_preview_of_a_database_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
+    assert CONNECTOR.preview is not None
+    with pytest.raises(UnreachableError, match="could not be asked"):
+        CONNECTOR.preview(settings(tmp_path), [row("u1", a=1)])
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("canary", "is no database URL"),
+        ("postgresql://u:canary@host:notaport/x", "is no database URL"),
+        ("mysql://u:canary@host/x", "must begin with"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+    ],
+)
+def test_wrong_urls_are_named_and_never_shown(url: str, complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint) as caught:
+        SqlSettings(url=url)  # type: ignore[arg-type]
+    assert "canary" not in str(caught.value)
+
+
+def test_plain_postgresql_urls_use_the_locked_driver() -> None:
+    for url in ("postgresql://u:p@h/d", "postgres://u:p@h/d"):
+        found = SqlSettings(url=url).url.get_secret_value()  # type: ignore[arg-type]
+        assert found == "postgresql+psycopg://u:p@h/d"
+
+
+async def test_the_fake_is_a_file_in_the_folder_given(tmp_path: Path) -> None:
+    connector = CONNECTOR.open(SqlSettings(**CONNECTOR.fake_settings("", tmp_path / "fakes")))
+    assert await ask(connector, row("u1", a=1)) == [Delivered()]
+    assert (tmp_path / "fakes" / "sql.sqlite").exists()
+    await connector.close()
+
+
+@given(st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.integers() | st.floats() | st.binary()))
+def test_any_row_has_columns_or_a_sentence(values: dict[str, Any]) -> None:
+    try:
+        columns = columns_of(values)
+    except Unfit:
+        return
+    assert set(columns) <= set(values)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text()
+        | st.decimals()
+        | st.datetimes()
+        | st.times(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_any_value_has_a_kind(value: object) -> None:
+    assert (kind_of(value) is None) == (value is None)
+
+
+def test_every_field_of_the_body_says_what_it_is() -> None:
+    schema = RowUpsert.model_json_schema()
+    assert all(field.get("description") for field in schema["properties"].values())
+    for example in schema["examples"]:
+        RowUpsert.model_validate(example)
+
+
+def _types() -> tuple[type[Outcome], ...]:
+    return (Delivered, Skipped, Rejected, Unavailable, Unknown)
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(datetime(2026, 1, 1, tzinfo=UTC)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "A", "c d", "select"]), json_like, max_size=4))
+def test_whatever_the_row_each_delivery_gets_one_outcome(tmp_path_factory: Any, values: dict[str, Any]) -> None:
+    database = tmp_path_factory.getbasetemp() / "any.sqlite"
+
+    async def deliver() -> list[Outcome]:
+        connector = CONNECTOR.open(settings(database))
+        try:
+            return await ask(connector, row("u1", **values), row("u2", other="x"))
+        finally:
+            await connector.close()
+
+    assert all(isinstance(outcome, _types()) for outcome in asyncio.run(deliver()))
