@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumers.deadletter import DeadLetter, parse_letter
 from ops.app import CLUSTER_TIMEOUT_S
-from ops.reading import as_record, read_to_end
+from ops.reading import as_record
 
 if TYPE_CHECKING:
+    from confluent_kafka import Message
+
     from ops.app import App
     from schemas.contract import Contract
     from schemas.event import Event
@@ -72,28 +75,72 @@ def dead_topics(app: App, names: Iterable[str]) -> list[str]:
     return [name for name in names if f"{name}.dead" in listed]
 
 
-def open_letters(app: App, subscription: str, *, keep_values: bool = False) -> Found:
-    """Every open letter of a subscription: for each key the newest record, unless that is a tombstone.
+def open_letters(app: App, subscriptions: Iterable[str], *, keep_values: bool = False) -> dict[str, Found]:
+    """Every open letter of subscriptions that have a dead topic: for each key the newest record, unless that is a
+    tombstone.
 
-    Reads the whole topic by assignment; blocks. Without ``keep_values`` the letters come without their bytes, so
-    that many of them fit into memory. Raises NotFoundError if the topic does not exist.
+    Reads the topics to their present ends with one consumer without a group, and nothing at all where they are empty;
+    blocks. Without ``keep_values`` the letters come without their bytes, so that many of them fit into memory.
+    Raises UnreachableError if the cluster stays silent.
     """
-    live: dict[bytes, OpenLetter | None] = {}
-    # every record counts that may be there: a letter is written outside of transactions
-    for message in read_to_end(app, f"{subscription}.dead"):
+    owners = {f"{name}.dead": name for name in subscriptions}
+    live: dict[str, dict[bytes, OpenLetter | None]] = {name: {} for name in owners.values()}
+    for message in _records(app, owners):
         record = as_record(message)
         if record.key is None:
             continue
+        name = owners[record.topic]
         if record.value is None:
-            live.pop(record.key, None)
+            live[name].pop(record.key, None)
             continue
         letter = parse_letter(record)
         if letter is not None and not keep_values:
             letter = replace(letter, value=None, headers=tuple(h for h in letter.headers if h[0] == "ce_type"))
-        live[record.key] = None if letter is None else OpenLetter(subscription=subscription, letter=letter)
-    letters = [found for found in live.values() if found is not None]
+        live[name][record.key] = None if letter is None else OpenLetter(subscription=name, letter=letter)
+    return {name: _found(records.values()) for name, records in live.items()}
+
+
+def _found(records: Iterable[OpenLetter | None]) -> Found:
+    all_of_them = list(records)
+    letters = [found for found in all_of_them if found is not None]
     letters.sort(key=lambda found: (found.letter.first_at, found.letter.origin))
-    return Found(tuple(letters), sum(found is None for found in live.values()))
+    return Found(tuple(letters), len(all_of_them) - len(letters))
+
+
+def _records(app: App, topics: Iterable[str]) -> Iterator[Message]:
+    from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+
+    from ops.lag.cluster import Cluster
+
+    cluster = Cluster(app.admin(), app.consumer)
+    counts = cluster.partition_counts(topics)
+    places = [(topic, partition) for topic, count in counts.items() for partition in range(count)]
+    starts, ends = cluster.starts(places), cluster.ends(places, "committed")
+    # a healthy system has empty ones: they need no consumer
+    waiting = {place for place in places if starts.get(place, 0) < ends.get(place, 0)}
+    if not waiting:
+        return
+    consumer = app.consumer(fetch_wait_max_ms=10, fetch_queue_backoff_ms=10)
+    consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in sorted(waiting)])
+    heard = time.monotonic()
+    try:
+        while waiting:
+            for message in consumer.consume(500, 0.05):
+                heard = time.monotonic()
+                error = message.error()
+                place = (message.topic() or "", message.partition() or 0)
+                if error is None:
+                    yield message
+                    if (message.offset() or 0) + 1 >= ends[place]:
+                        waiting.discard(place)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    waiting.discard(place)
+                else:
+                    raise app.kafka_error(error)
+            if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
+                raise app.unreachable()
+    finally:
+        consumer.close()
 
 
 def by_cause(letters: Iterable[OpenLetter]) -> list[Cause]:
