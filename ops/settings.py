@@ -56,11 +56,14 @@ PINNED_KAFKA_KEYS: Mapping[str, str] = {
     "compression.type": "it is measured",
     "group.id": "a subscription's name is its group",
     "group.instance.id": "rebalances depend on it",
-    "group.protocol": "the runtime chooses it by the broker's version",
     "partition.assignment.strategy": "sources and inbox must be assigned together",
     "group.remote.assignor": "sources and inbox must be assigned together",
     "transactional.id": "the outcome of a publish does not wait for a transaction",
 }
+
+
+GROUP_KAFKA_KEYS = frozenset({"group.protocol", "session.timeout.ms", "heartbeat.interval.ms"})
+"""Settings of group membership: they are for the consumers of subscriptions alone."""
 
 
 class _Table(BaseModel):
@@ -153,6 +156,8 @@ class ResolvedConnection:
         table: dict[str, Any] = dict(self.table)
         if self.is_fake:
             # the vendor's address is the fake's, and no credential is read; what else the file says stays in force
+            if self.fake_url is None and connector_type.fake is not None:
+                raise UnreachableError(f"The fake of {where} is not running. Start it: backbone local up")
             folder = self.root / ".backbone" / "fakes"
             known = set(connector_type.settings.model_fields)
             faked = connector_type.fake_settings(self.fake_url or "", folder)
@@ -196,9 +201,16 @@ class Context:
         """What ``backbone local up`` wrote; empty elsewhere. Raises UnreachableError when the stack is not running."""
         return local_stack(self.project.root) if self.name == "local" else {}
 
-    @cached_property
+    @property
     def kafka(self) -> dict[str, Any]:
-        """librdkafka's settings, references looked up. Raises InputError, UnreachableError."""
+        """librdkafka's settings of a connection, for producers, readers and admin clients. Raises as
+        ``subscription_kafka``."""
+        return {key: value for key, value in self.subscription_kafka.items() if key not in GROUP_KAFKA_KEYS}
+
+    @cached_property
+    def subscription_kafka(self) -> dict[str, Any]:
+        """librdkafka's settings of a subscription's consumer, references looked up. Raises InputError,
+        UnreachableError."""
         place = f"contexts.{self.name}.kafka"
         settings = {
             key: _resolved(value, self.project.root, f"{place}.{key}") for key, value in self._kafka_table.items()
