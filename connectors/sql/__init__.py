@@ -19,6 +19,8 @@ def _open(settings: SqlSettings) -> Connector:
 
 
 def _fake_settings(url: str, folder: Path) -> dict[str, JsonValue]:
+    if url:  # a database of the context's own, as in docker-compose.yml
+        return {"url": url}
     folder.mkdir(parents=True, exist_ok=True)
     return {"url": f"sqlite:///{(folder / 'sql.sqlite').resolve()}"}
 
