@@ -231,6 +231,9 @@ def _value_problems(type_: Any, path: str, seen: set[int]) -> Iterator[Problem]:
         if "default" in one and not _default_fits(one["type"], one["default"]):
             message = "the default does not fit the type; in a union it must fit the first one."
             yield Problem(f"{place}/default", "bad-default", message)
+        elif isinstance(one.get("default"), str) and one["default"][:1] in ("{", "["):
+            message = "a text that looks like JSON is refused as a default by some registries (Apicurio); use another."
+            yield Problem(f"{place}/default", "json-like-default", message)
         examples = one.get("examples")
         for number, example in enumerate(examples if isinstance(examples, list) else ()):
             fault = _example_fault(one, example)

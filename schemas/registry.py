@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
+from schemas import avsc
 from schemas.avsc import shown
 from schemas.compatibility import MODES
 from schemas.errors import InputError, NotAllowedError, NotFoundError, RefusedError, UnreachableError
@@ -255,11 +256,12 @@ class HttpRegistry:
     # --- subjects
 
     def lookup(self, subject: str, schema: str) -> Registered | None:
-        answer = self._ask("POST", _subject(subject), {"schema": schema})
+        answer = self._ask("POST", _subject(subject), {"schema": schema, "schemaType": "AVRO"})
         return None if answer is None else self._registered(answer, subject)
 
     def register(self, subject: str, schema: str) -> Registered:
-        answer = self._ask("POST", f"{_subject(subject)}/versions", {"schema": schema})
+        check_schema(schema)  # what is no schema is not sent: some registries take it
+        answer = self._ask("POST", f"{_subject(subject)}/versions", {"schema": schema, "schemaType": "AVRO"})
         if not isinstance(answer, dict) or not isinstance(answer.get("id"), int):
             raise self._strange("an answer without 'id'")
         # Apicurio gives the id of the version before for a schema that differs only in doc: the lookup tells which.
@@ -287,15 +289,17 @@ class HttpRegistry:
 
     def check_compatibility(self, subject: str, schema: str) -> Verdict:
         # Asked twice: verbose for the reasons, plain for the answer; some registries ignore or mistake "verbose".
-        path = f"/compatibility{_subject(subject)}/versions"
-        plain = self._ask("POST", path, {"schema": schema})
+        # Against all versions only where the mode says so: Apicurio takes the path by its word, whatever the mode.
+        versions = "versions" if self.compatibility(subject).endswith("_TRANSITIVE") else "versions/latest"
+        path = f"/compatibility{_subject(subject)}/{versions}"
+        plain = self._ask("POST", path, {"schema": schema, "schemaType": "AVRO"})
         if plain is None:
             return Verdict(True)  # no such subject yet: the first version may be anything
         if not isinstance(plain, dict) or not isinstance(plain.get("is_compatible"), bool):
             raise self._strange("an answer without 'is_compatible'")
         if plain["is_compatible"]:
             return Verdict(True)
-        verbose = self._ask("POST", f"{path}?verbose=true", {"schema": schema})
+        verbose = self._ask("POST", f"{path}?verbose=true", {"schema": schema, "schemaType": "AVRO"})
         messages = verbose.get("messages") if isinstance(verbose, dict) else None
         return Verdict(False, tuple(str(one)[:500] for one in messages or ()))
 
@@ -420,6 +424,15 @@ class HttpRegistry:
 
     def _strange(self, what: str) -> RegistryUnavailableError:
         return RegistryUnavailableError(f"what should be the registry answered {what}.")
+
+
+def check_schema(text: str) -> Any:
+    """The parsed JSON of a schema's text. Raises InputError for what no reader should be asked to read."""
+    schema = avsc.parse(text)
+    found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
+    if found:
+        raise InputError(f"not a schema to register: {found[0].path} {found[0].message}".replace("  ", " "))
+    return schema
 
 
 def _subject(subject: str) -> str:

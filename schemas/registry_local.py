@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from schemas import avsc
 from schemas.avsc import shown
 from schemas.compatibility import DEFAULT_MODE, MODES, compatible
 from schemas.errors import InputError
@@ -24,6 +23,7 @@ from schemas.registry import (
     RegistryUnavailableError,
     SchemaNotFoundError,
     Verdict,
+    check_schema,
 )
 
 
@@ -176,11 +176,7 @@ class LocalRegistry:
 
 def _canonical(text: str) -> str:
     """One text for the same schema, attributes and docs included. Raises InputError for a text that is no schema."""
-    schema = avsc.parse(text)
-    found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
-    if found:
-        raise InputError(f"the registry does not understand the schema: {found[0].path} {found[0].message}")
-    return json.dumps(schema, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(check_schema(text), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def guid_of(text: str) -> str:
