@@ -27,23 +27,32 @@ def read_to_end(
     no such topic,
     UnreachableError if the cluster stays silent for ``CLUSTER_TIMEOUT_S``.
     """
-    from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+    from confluent_kafka import KafkaError, TopicPartition
 
-    partitions = partition_count(app, topic)
-    consumer = app.consumer(isolation_level=isolation_level)
-    starts = from_offsets or {}
-    consumer.assign([TopicPartition(topic, p, starts.get(p, OFFSET_BEGINNING)) for p in range(partitions)])
-    ended: set[int] = set()
+    from ops.lag.cluster import Cluster
+
+    places = [(topic, partition) for partition in range(partition_count(app, topic))]
+    cluster = Cluster(app.admin(), app.consumer)
+    starts, ends = cluster.starts(places), cluster.ends(places, "uncommitted")
+    begin = {place: max(starts[place], (from_offsets or {}).get(place[1], 0)) for place in places}
+    wanted = [place for place in places if begin[place] < ends[place]]
+    if not wanted:
+        return
+    # a fetch at the end of a partition answers when records come, or after this wait
+    consumer = app.consumer(isolation_level=isolation_level, fetch_wait_max_ms=10)
+    consumer.assign([TopicPartition(*place, begin[place]) for place in wanted])
+    left = {place[1] for place in wanted}
     heard = time.monotonic()
     try:
-        while len(ended) < partitions:
-            for message in consumer.consume(500, 0.2):
+        while left:
+            # consume waits for 500 records or the time, whichever is first
+            for message in consumer.consume(500, 0.02):
                 heard = time.monotonic()
                 error = message.error()
                 if error is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    ended.add(message.partition() or 0)
+                    left.discard(message.partition() or 0)
                 else:
                     raise app.kafka_error(error)
             if time.monotonic() - heard > CLUSTER_TIMEOUT_S:

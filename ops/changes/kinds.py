@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, str] = {
     "register": "ops.changes.register",
     "attach": "ops.changes.attach",
-    "detach": "ops.changes.detach",
+    "detach": "ops.changes.attach",
     "pause": "ops.changes.pause",
     "resume": "ops.changes.pause",
     "rewind": "ops.changes.rewind",

@@ -114,8 +114,8 @@ def is_id(text: str) -> bool:
 
 def dump(plan: Plan) -> str:
     """The plan's file: JSON with its hash."""
-    content = {"format": FORMAT, "hash": plan.hash, "plan": json.loads(_canonical(plan))}
-    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    content = {"format": FORMAT, "hash": plan.hash, "plan": asdict(plan)}
+    return json.dumps(content, ensure_ascii=False, indent=2, default=_time) + "\n"
 
 
 def parse(text: bytes, file: Path | str) -> Plan:
