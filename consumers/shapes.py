@@ -210,7 +210,7 @@ def mismatch(shape: Shape, annotation: Any) -> str | None:
     kinds = accepted(annotation)
     if "unknown" in kinds:
         return None
-    wanted = " or ".join(dict.fromkeys(_WORDS.get(kind, kind) for kind in _shown(kinds)))
+    wanted = " or ".join(dict.fromkeys(_WORDS.get(kind, kind) for kind in shown(kinds)))
     if shape.kind != "unknown" and shape.kind not in kinds:
         return f"gives {shape.word}, but {wanted} is wanted"
     if shape.nullable and "null" not in kinds and shape.kind not in ("unknown", "null"):
@@ -218,7 +218,7 @@ def mismatch(shape: Shape, annotation: Any) -> str | None:
     return None
 
 
-def _shown(kinds: frozenset[str]) -> list[str]:
+def shown(kinds: frozenset[str]) -> list[Kind]:
     """Without those that only ride along with text."""
     if "text" in kinds:
         kinds = kinds - {"time", "date", "clock", "uuid", "decimal"}
@@ -226,4 +226,4 @@ def _shown(kinds: frozenset[str]) -> list[str]:
         kinds = kinds - {"integer"}
     if {"record", "map"} <= kinds:
         kinds = kinds - {"record"}
-    return sorted(kinds - {"null"})
+    return [kind for kind in get_args(Kind) if kind in kinds - {"null"}]
