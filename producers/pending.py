@@ -64,6 +64,10 @@ class Pending(Future[T], Generic[T]):
             return self._result  # type: ignore[return-value]
         return super().result(timeout)
 
+    def done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._state == "FINISHED"
+
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The failure, or None, waiting at most ``timeout`` seconds."""
         self.seen = True
