@@ -5,9 +5,9 @@ at most 100 inputs, no id twice (400); property values are strings (400 for the 
 valid and unique; lifecycle stages known and never backwards (200 with the old stage); per-item errors beside results
 (207 in v3, 200 in dated versions) that name the trace id; quota headers on every answer and 429 with policyName.
 
-Report: ``contacts`` {entity: properties} (``?contacts=0`` leaves them out), ``applied`` (upserts done),
-``duplicates`` (of them, with a trace id applied before), ``applications`` [[entity, trace id], ...] in order
-(``?since=n`` from the n-th on).
+Report: ``contacts`` {entity: properties} (``?contacts=0`` leaves them out), ``applied`` (upserts done), ``effects``
+(contacts), ``duplicates`` (upserts with a trace id applied before), ``applications`` [[entity, trace id], ...] in
+order (``?since=n`` from the n-th on).
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class HubSpotFake:
         first = int(since) if since.isascii() and since.isdigit() else 0
         document: dict[str, Any] = {
             "applied": len(self._applications),
+            "effects": len(self._by_id),
             "duplicates": self._duplicates,
             "applications": self._applications[first:],
         }

@@ -6,7 +6,8 @@ since Slack promises nothing of the kind; with a ``quota`` order, ``max`` messag
 Retry-After. Every channel exists but ``#nowhere``; ``#archived`` is archived; ``#members-only`` has not let us in.
 
 Report: ``messages`` [{channel, text, key}] in order (``?since=n`` from the n-th on; ``channel`` as it was asked for,
-``key`` the idempotency key of its metadata), ``applied``, ``duplicates`` (messages whose key was posted before).
+``key`` the idempotency key of its metadata), ``applied`` and ``effects`` (messages),
+``duplicates`` (messages whose key was posted before).
 """
 
 from __future__ import annotations
@@ -51,7 +52,13 @@ class SlackFake:
     def report(self, query: Mapping[str, str]) -> dict[str, Any]:
         since = query.get("since", "0")
         first = int(since) if since.isascii() and since.isdigit() else 0
-        return {"messages": self._messages[first:], "applied": len(self._messages), "duplicates": self._duplicates}
+        count = len(self._messages)
+        return {
+            "messages": self._messages[first:],
+            "applied": count,
+            "effects": count,
+            "duplicates": self._duplicates,
+        }
 
     def answer(self, request: Request, partial: Mapping[str, Any] | None) -> Reply:
         method = request.path.removeprefix("/api/")
@@ -138,6 +145,8 @@ class SlackFake:
 
 def _arguments(request: Request) -> dict[str, Any] | None:
     if request.headers.get("content-type", "").startswith("application/json"):
+        if not request.body:
+            return dict(request.query)
         try:
             document = json.loads(request.body)
         except ValueError:

@@ -1,0 +1,290 @@
+"""Oracles that we did not write: the vendors' own clients talk to our fakes, and judge what our connectors send.
+
+Our connector and our fake could agree with each other and both be wrong; these cannot be talked into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.connector import Connector, ConnectorType, Delivery, Fake
+from connectors.fake_server import FakeServer, Reply, Request, json_reply
+from connectors.hubspot import CONNECTOR as HUBSPOT
+from connectors.hubspot import FAKE_TOKEN as HUBSPOT_TOKEN
+from connectors.slack import CONNECTOR as SLACK
+from connectors.slack import FAKE_TOKEN as SLACK_TOKEN
+from tests.connectors.samples import FakeControl, delivery
+
+SPECS = Path(__file__).parents[2].parent / "shared" / "vendor-specs"
+
+
+class Recorder:
+    """A vendor that writes down what it is sent (a ``connectors.fake_server.Vendor``)."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def answer(self, request: Request, partial: Mapping[str, Any] | None) -> Reply:
+        self.requests.append(request)
+        return json_reply(200, {})
+
+    def order(self, kind: str, parameters: Mapping[str, Any]) -> bool:
+        return False
+
+    def report(self, query: Mapping[str, str]) -> dict[str, Any]:
+        return {}
+
+    def reset(self) -> None:
+        self.requests.clear()
+
+
+async def recorded(connector_type: ConnectorType, *deliveries: Delivery) -> Request:
+    """The one request that a connector makes of these deliveries."""
+    recorder = Recorder()
+    server = FakeServer(recorder)
+    url = await server.start()
+    connector: Connector = connector_type.open(
+        connector_type.settings(**connector_type.fake_settings(url, Path()), **V3.get(connector_type.name, {}))
+    )
+    await connector.deliver(deliveries)
+    await connector.close()
+    await server.stop()
+    (request,) = recorder.requests
+    return request
+
+
+V3: Mapping[str, Mapping[str, str]] = {"hubspot": {"api_version": "v3"}}
+"""HubSpot's client knows the legacy paths only."""
+
+
+@pytest.fixture
+async def hubspot_url() -> AsyncIterator[str]:
+    async for url in _served(HUBSPOT):
+        yield url
+
+
+@pytest.fixture
+async def slack_url() -> AsyncIterator[str]:
+    async for url in _served(SLACK):
+        yield url
+
+
+async def _served(connector_type: ConnectorType) -> AsyncIterator[str]:
+    assert connector_type.fake is not None
+    fake: Fake = connector_type.fake()
+    yield await fake.start()
+    await fake.stop()
+
+
+CONTACT = delivery("contact.upsert", "u1", {"email": "Ana@x.org", "firstname": None, "plan": "pro"})
+MESSAGE = delivery(
+    "message.post",
+    "u1",
+    {"channel": "#wins", "text": "hello", "blocks": [{"type": "divider"}], "unfurl_links": False, "thread_ts": "1.2"},
+)
+
+
+# -- HubSpot's client -----------------------------------------------------------------------------------------------
+
+
+def hubspot_batch(url: str, token: str = HUBSPOT_TOKEN) -> Any:
+    contacts = pytest.importorskip("hubspot.crm.contacts", reason="HubSpot's client is not installed")
+    configuration = contacts.Configuration(host=url)
+    configuration.access_token = token
+    return contacts, contacts.BatchApi(contacts.ApiClient(configuration))
+
+
+def hubspot_input(contacts: Any, **fields: Any) -> Any:
+    one = contacts.SimplePublicObjectBatchInputUpsert
+    return contacts.BatchInputSimplePublicObjectBatchInputUpsert(inputs=[one(**fields)])
+
+
+async def test_hubspots_client_would_send_what_our_connector_sends() -> None:
+    contacts, api = hubspot_batch("http://127.0.0.1:1")
+    theirs = hubspot_input(
+        contacts,
+        id="u1",
+        id_property="backbone_id",
+        properties={"email": "Ana@x.org", "firstname": "", "plan": "pro"},
+        object_write_trace_id=CONTACT.idempotency_key,
+    )
+    request = await recorded(HUBSPOT, CONTACT)
+    assert json.loads(request.body) == api.api_client.sanitize_for_serialization(theirs)
+    source = inspect.getsource(type(api).upsert_with_http_info)
+    assert f'"{request.path}"' in source
+    assert request.method == "POST"
+    assert request.headers["content-type"] == "application/json"
+
+
+async def test_hubspots_client_reads_what_our_fake_answers(hubspot_url: str) -> None:
+    contacts, api = hubspot_batch(hubspot_url)
+
+    def work() -> None:
+        first = api.upsert(hubspot_input(contacts, id="u1", id_property="backbone_id", properties={"email": "a@x.org"}))
+        assert (first.status, first.results[0].id, first.results[0].new) == ("COMPLETE", "101", True)
+        again = api.upsert(hubspot_input(contacts, id="u1", id_property="backbone_id", properties={"city": "Graz"}))
+        assert (again.results[0].id, again.results[0].new) == ("101", False)
+        assert again.results[0].properties["email"] == "a@x.org"
+        wrong = api.upsert(
+            hubspot_input(
+                contacts, id="u2", id_property="backbone_id", properties={"email": "no"}, object_write_trace_id="t1"
+            )
+        )
+        assert wrong.num_errors == 1
+        assert wrong.errors[0].category == "VALIDATION_ERROR"
+        assert wrong.errors[0].context == {"objectWriteTraceId": ["t1"]}
+        basic = contacts.BasicApi(api.api_client)
+        assert basic.get_by_id("u1", id_property="backbone_id").properties["city"] == "Graz"
+        assert [one.id for one in basic.get_page(limit=1).results] == ["101"]
+
+    await asyncio.to_thread(work)
+
+
+async def test_hubspots_client_understands_our_fakes_errors(hubspot_url: str) -> None:
+    contacts, api = hubspot_batch(hubspot_url)
+    _, stranger = hubspot_batch(hubspot_url, token="wrong")
+    control = FakeControl(hubspot_url)
+    await control.misbehave({"kind": "quota", "max": 1})
+
+    def refused(batch: Any, properties: dict[str, Any]) -> Any:
+        with pytest.raises(contacts.exceptions.ApiException) as caught:
+            batch.upsert(hubspot_input(contacts, id="u1", id_property="backbone_id", properties=properties))
+        return caught.value.status, json.loads(caught.value.body)["category"]
+
+    assert await asyncio.to_thread(refused, stranger, {}) == (401, "INVALID_AUTHENTICATION")
+    assert await asyncio.to_thread(refused, api, {"email": 7}) == (400, "VALIDATION_ERROR")
+    assert await asyncio.to_thread(refused, api, {}) == (429, "RATE_LIMITS")
+    await control.close()
+
+
+# -- Slack's client -------------------------------------------------------------------------------------------------
+
+
+def slack_client(url: str, token: str = SLACK_TOKEN) -> Any:
+    sdk = pytest.importorskip("slack_sdk", reason="Slack's client is not installed")
+    return sdk.WebClient(token=token, base_url=f"{url}/api/", retry_handlers=[])
+
+
+async def test_slacks_client_reads_what_our_fake_answers_and_takes_our_arguments(slack_url: str) -> None:
+    ours = json.loads((await recorded(SLACK, MESSAGE)).body)
+    client = slack_client(slack_url)
+
+    def work() -> None:
+        assert client.auth_test()["ok"] is True
+        posted = client.chat_postMessage(**ours)
+        assert posted["ok"] is True
+        assert posted["message"]["text"] == "hello"
+        known = set(inspect.signature(client.chat_postMessage).parameters)
+        assert set(ours) - known == {"client_msg_id"}, "only this one is undocumented"
+
+    await asyncio.to_thread(work)
+    control = FakeControl(slack_url)
+    messages = (await control.report())["messages"]
+    await control.close()
+    assert messages == [{"channel": "#wins", "text": "hello", "key": MESSAGE.idempotency_key}]
+
+
+async def test_slacks_client_sends_what_our_connector_sends() -> None:
+    ours = await recorded(SLACK, MESSAGE)
+    recorder = Recorder()
+    server = FakeServer(recorder)
+    url = await server.start()
+
+    def work() -> None:
+        from slack_sdk.errors import SlackApiError
+
+        with pytest.raises(SlackApiError):  # the recorder answers {}: that is no ok
+            slack_client(url).chat_postMessage(**json.loads(ours.body))
+
+    await asyncio.to_thread(work)
+    await server.stop()
+    (theirs,) = recorder.requests
+    assert (theirs.method, theirs.path) == (ours.method, ours.path)
+    assert json.loads(theirs.body) == json.loads(ours.body)
+    for name in ("authorization", "content-type"):
+        assert theirs.headers[name].replace("; ", ";").lower() == ours.headers[name].replace("; ", ";").lower()
+
+
+async def test_slacks_client_understands_our_fakes_errors(slack_url: str) -> None:
+    client = slack_client(slack_url)
+    control = FakeControl(slack_url)
+    await control.misbehave({"kind": "quota", "max": 1, "per_ms": 60_000})
+
+    def refused(client: Any, **arguments: Any) -> Any:
+        from slack_sdk.errors import SlackApiError
+
+        with pytest.raises(SlackApiError) as caught:
+            client.chat_postMessage(**arguments)
+        return caught.value.response
+
+    def work() -> None:
+        assert refused(client, channel="#nowhere", text="x")["error"] == "channel_not_found"
+        assert refused(slack_client(slack_url, "xoxb-wrong"), channel="#a", text="x")["error"] == "invalid_auth"
+        client.chat_postMessage(channel="#a", text="x")
+        limited = refused(client, channel="#a", text="x")
+        assert (limited.status_code, limited["error"]) == (429, "ratelimited")
+        assert 1 <= int(limited.headers["Retry-After"]) <= 60
+
+    await asyncio.to_thread(work)
+    await control.close()
+
+
+# -- Slack's OpenAPI ------------------------------------------------------------------------------------------------
+
+SINCE_2021 = {"metadata", "client_msg_id"}
+"""Arguments that the description of 2021 does not know: the first came in 2022, the second is undocumented."""
+
+
+@pytest.fixture(scope="module")
+def slack_openapi() -> dict[str, Any]:
+    file = SPECS / "slack_web_openapi_v2.2021.json"
+    if not file.exists():
+        pytest.skip("the vendor specs are not beside this checkout (../shared/vendor-specs)")
+    document = json.loads(file.read_bytes())
+    assert isinstance(document, dict)
+    return document
+
+
+async def test_slacks_openapi_knows_every_field_that_our_connector_sends(slack_openapi: dict[str, Any]) -> None:
+    request = await recorded(SLACK, MESSAGE)
+    operation = slack_openapi["paths"][request.path.removeprefix("/api")]["post"]
+    assert request.headers["content-type"].split(";")[0] in operation["consumes"]
+    parameters = {one["name"]: one for one in operation["parameters"]}
+    sent = json.loads(request.body)
+    assert set(sent) - set(parameters) == SINCE_2021
+    required = {name for name, one in parameters.items() if one.get("required") and one["in"] == "formData"}
+    assert required <= set(sent)
+    types = {"string": str, "boolean": bool}
+    for name in set(sent) & set(parameters):
+        if name != "blocks" and name not in ("unfurl_links",):  # JSON bodies carry these as they are, forms as text
+            assert isinstance(sent[name], types[parameters[name]["type"]]), name
+
+
+async def test_slacks_openapi_recognises_our_fakes_answers(slack_openapi: dict[str, Any], slack_url: str) -> None:
+    import jsonschema
+
+    client = slack_client(slack_url)
+
+    def asked(**arguments: Any) -> Any:
+        from slack_sdk.errors import SlackApiError
+
+        try:
+            return client.chat_postMessage(**arguments).data
+        except SlackApiError as error:
+            return error.response.data
+
+    good = await asyncio.to_thread(asked, channel="#wins", text="hello")
+    responses = slack_openapi["paths"]["/chat.postMessage"]["post"]["responses"]
+    for answer, schema in (
+        (good, responses["200"]["schema"]),
+        (await asyncio.to_thread(asked, channel="#nowhere", text="x"), responses["default"]["schema"]),
+        (await asyncio.to_thread(asked, channel="#archived", text="x"), responses["default"]["schema"]),
+    ):
+        jsonschema.Draft4Validator({**schema, "definitions": slack_openapi["definitions"]}).validate(answer)
