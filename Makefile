@@ -28,7 +28,7 @@ check: $(READY)
 	@$(BIN)/ruff format --check --quiet || { echo 'Files are not formatted. Do it: $(BIN)/ruff format' >&2; exit 1; }
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/backbone schema generate --check
 
 bench: $(READY)
