@@ -174,7 +174,7 @@ class Root(LazyGroup):
             app.screen.error(error.exit_code, error.format_message())
             return error.exit_code
         except BackboneError as error:
-            app.screen.error(error.exit_code, str(error))
+            app.screen.error(error.exit_code, app.sentence(error))
             return error.exit_code
         except (click.Abort, KeyboardInterrupt, EOFError):
             app.screen.error(130, app.interrupted)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from schemas.errors import BackboneError
+from schemas.errors import BackboneError, UnreachableError
 
 if TYPE_CHECKING:
     from ops.app import App
@@ -29,33 +29,33 @@ class Line:
 
 
 def examine(app: App) -> Iterator[Line]:
-    """Every check in turn; a check that cannot be made is a line too, and never ends the others."""
-    for name, check in (
-        ("python", _python),
-        ("java", _java),
-        ("project", _project),
-        ("contexts", _contexts),
-        ("contracts", _contracts),
-        ("connections", _connections),
-        ("cluster", _cluster),
-        ("registry", _registry),
-        ("topics", _topics),
-        ("schemas", _schemas),
-        ("subscriptions", _subscriptions),
+    """Every check in turn; a check that cannot be made is a line too, and never ends the others. What needs a
+    cluster or a registry that does not answer is not waited for again."""
+    away: set[str] = set()
+    for name, check, needs in (
+        ("python", _python, ()),
+        ("java", _java, ()),
+        ("project", _project, ()),
+        ("contexts", _contexts, ()),
+        ("contracts", _contracts, ()),
+        ("connections", _connections, ()),
+        ("cluster", _cluster, ("cluster",)),
+        ("registry", _registry, ("registry",)),
+        ("topics", _topics, ("cluster",)),
+        ("schemas", _schemas, ("registry",)),
+        ("subscriptions", _subscriptions, ("cluster",)),
     ):
-        yield from _guarded(app, name, check)
-
-
-def _guarded(app: App, name: str, check: Callable[[App], Iterator[Line]]) -> Iterator[Line]:
-    try:
-        yield from check(app)
-    except BackboneError as error:
-        yield Line(name, "fail", str(error))
-    except Exception as error:
-        translated = app.translated(error)
-        if translated is None:
-            raise
-        yield Line(name, "fail", str(translated))
+        if away.intersection(needs):
+            yield Line(name, "fail", f"not looked at: the {' and the '.join(needs)} does not answer")
+            continue
+        try:
+            yield from check(app)
+        except Exception as error:
+            known = error if isinstance(error, BackboneError) else app.translated(error)
+            if known is None:
+                raise
+            away.update(needs if known.exit_code == UnreachableError.exit_code else ())
+            yield Line(name, "fail", app.sentence(known))
 
 
 def _python(app: App) -> Iterator[Line]:
