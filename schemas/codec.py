@@ -427,7 +427,7 @@ def _time(value: bytes | None) -> datetime | None:
     if not value or len(value) > 64:
         return None
     try:
-        time = datetime.fromisoformat(value.decode())
+        time = datetime.fromisoformat(value.decode().upper())  # RFC 3339 allows t and z
         if time.tzinfo is UTC:
             return time
         return time.astimezone(UTC) if time.tzinfo is not None else None
