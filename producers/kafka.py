@@ -154,7 +154,7 @@ class RecordProducer:
                     ) from None
             except KafkaException as failure:
                 error = failure.args[0]
-                if not client.fatal and not error.fatal():
+                if not client.fatal and not error.fatal() and error.code() != KafkaError._FATAL:
                     client.settle_soon(on_settled, _failed(error, topic, partition))
                     return
                 client = self._rebuilt(client)
@@ -264,6 +264,9 @@ class _Client:
     def _serve(self, timeout_s: float) -> None:
         try:
             served = self.producer.poll(timeout_s)
+        except KafkaException as failure:  # how the client tells of a fatal error
+            served = 1
+            self._on_error(failure.args[0])
         except Exception:  # noqa: BLE001 - callbacks never raise; were the client to, other reports must still flow
             _log.exception("Polling Kafka's client failed.")
             served = 1

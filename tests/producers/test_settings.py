@@ -1,0 +1,70 @@
+"""Settings of a publisher: what is missing or wrong is one sentence that names the variable and no value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from producers.settings import PublisherSettings
+from schemas.errors import InputError
+
+GOOD = {"BACKBONE_KAFKA__BOOTSTRAP_SERVERS": "k1:9092", "BACKBONE_REGISTRY__URL": "memory://settings"}
+
+
+def test_names_nest_by_two_underscores_and_single_ones_are_dots_in_kafkas_names() -> None:
+    found = PublisherSettings.from_env(GOOD | {"BACKBONE_KAFKA__SASL_MECHANISMS": "PLAIN", "PATH": "/bin"})
+    assert found.kafka == {"bootstrap.servers": "k1:9092", "sasl.mechanisms": "PLAIN"}
+    assert found.registry.url == "memory://settings"
+
+
+def test_references_are_looked_up_in_the_environment_and_in_files(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    found = PublisherSettings.from_env(
+        GOOD
+        | {
+            "BACKBONE_KAFKA__SASL_PASSWORD": f"file:{secret}",
+            "BACKBONE_REGISTRY__PASSWORD": "env:MINE",
+            "BACKBONE_REGISTRY__USERNAME": "u",
+            "MINE": "s3cret",
+        }
+    )
+    assert found.kafka["sasl.password"] == "s3cret"
+    assert found.registry.password is not None
+    assert found.registry.password.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "BACKBONE_KAFKA__BOOTSTRAP_SERVERS is not set: host:port"),
+        ({"BACKBONE_KAFKA__BOOTSTRAP_SERVERS": ""}, "BACKBONE_KAFKA__BOOTSTRAP_SERVERS is not set"),
+        ({"BACKBONE_KAFKA__BOOTSTRAP_SERVERS": "k:1"}, "BACKBONE_REGISTRY__URL is not set"),
+        ({"BACKBONE_KAFKA_BOOTSTRAP_SERVERS": "k:1"}, "Did you mean 'BACKBONE_KAFKA__BOOTSTRAP_SERVERS'?"),
+        (GOOD | {"BACKBONE_REGISTRY__PASWORD": "s3cret"}, "Did you mean 'BACKBONE_REGISTRY__PASSWORD'?"),
+        (GOOD | {"BACKBONE_REGISTRY__URL": "s3cret"}, "BACKBONE_REGISTRY__URL is wrong: an address starts with one of"),
+        (GOOD | {"BACKBONE_KAFKA__SASL_PASSWORD": "env:NOPE"}, "BACKBONE_KAFKA__SASL_PASSWORD refers to NOPE"),
+        (GOOD | {"BACKBONE_KAFKA__SASL_PASSWORD": "file:/nope"}, "BACKBONE_KAFKA__SASL_PASSWORD refers to the file /n"),
+        (GOOD | {"BACKBONE_KAFKA__SASL_PASSWORD": "file:/"}, "cannot be read"),
+    ],
+)
+def test_a_wrong_environment_is_one_sentence(environment: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        PublisherSettings.from_env(environment)
+    assert sentence in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_settings_are_errors() -> None:
+    with pytest.raises(ValidationError):
+        PublisherSettings.model_validate({"kafka": {}, "registry": {"url": "memory://x"}, "topic": "x"})
+
+
+def test_a_file_registry_is_an_address_and_not_a_reference(tmp_path: Path) -> None:
+    found = PublisherSettings.from_env(GOOD | {"BACKBONE_REGISTRY__URL": f"file://{tmp_path}"})
+    assert found.registry.url == f"file://{tmp_path}"
+    assert found.open_registry().subjects() == []
