@@ -157,7 +157,7 @@ class Fake(Protocol):
     Beside the vendor's own paths it serves ``GET /__fake__/report`` (JSON: ``calls``, ``by_status``, ``applied``: how
     often it did what was asked, ``effects``: how many things stand there because of it, ``duplicates``: how often it
     was asked with a key it had seen, and what the vendor's fake adds), ``POST /__fake__/misbehave`` (a JSON list of
-    misbehaviours to queue: ``connectors/fake_server.py``) and ``POST /__fake__/reset``.
+    misbehaviours to queue: ``connectors/misbehaviour.py``) and ``POST /__fake__/reset``.
     """
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> str:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.fake_server import KINDS, read_misbehaviours
 from connectors.hubspot import CONNECTOR
+from connectors.misbehaviour import KINDS, read_misbehaviours
 from connectors.transport import Answer, Lost, NotSent, Transport
 from tests.connectors.conftest import OpenFaked
 from tests.waiting import eventually_async
