@@ -73,6 +73,7 @@ def subject_of(attached: AttachedSubscription, contracts: Contracts | None) -> S
         name=attached.name,
         ours=True,
         topics=frozenset(definition.topics) if definition is not None else frozenset(),
+        counts=dict(definition.topics) if definition is not None else {},
         starts={place: start.offset for place, start in attached.starts.items()},
         slo_s=slo.total_seconds() if slo is not None else None,
         isolation="committed",

@@ -120,12 +120,21 @@ class Cluster:
                 answers.failed[name] = error
         return answers
 
-    def commits(self, names: Iterable[str]) -> Answers[dict[Place, Commit]]:
+    def commits(self, names: Iterable[str], *, described: Answers[Group] | None = None) -> Answers[dict[Place, Commit]]:
         """Committed positions by group; empty for one that does not exist. Only commits that no open transaction may
-        still take back, unless one blocks them for longer than the timeout: then the last stable ones."""
-        answers: Answers[dict[Place, Commit]] = Answers()
+        still take back, unless one blocks them for longer than the timeout: then the last stable ones.
+
+        ``described``: the answer of ``groups`` from just now, which is asked for otherwise. librdkafka 2.16 ends the
+        *process* (SIGSEGV in rd_kafka_cgrp_op) when a coordinator that is moving or loading is asked for the offsets
+        of a group by an AdminClient. Describing a group is refused in the same way and survives it, so a group is
+        asked about only after its coordinator has described it."""
+        names = list(names)
+        described = self.groups(names) if described is None else described
+        answers: Answers[dict[Place, Commit]] = Answers(
+            failed={name: described.failed[name] for name in names if name in described.failed}
+        )
         deadline = time.monotonic() + self._timeout_s
-        wanted, require_stable = list(names), True
+        wanted, require_stable = [name for name in names if name in described.found], True
         while wanted:
             wanted = self._commits(wanted, answers, require_stable=require_stable)
             if wanted:
@@ -265,21 +274,38 @@ class Cluster:
         return found
 
     def _each(self, names: Iterable[str], ask: Callable[[str], Future[Any]]) -> Answers[Any]:
+        """Ask about every name, ``IN_FLIGHT`` at once; coordinators that are just moving or loading are asked again."""
         answers: Answers[Any] = Answers()
-        under_way: deque[tuple[str, Future[Any]]] = deque()
-        for name in [*dict.fromkeys(names), None]:
-            while under_way and (name is None or len(under_way) >= IN_FLIGHT):
-                asked, future = under_way.popleft()
-                try:
-                    answers.found[asked] = future.result()
-                except KafkaException as error:
-                    if error.args[0].code() in _NOBODY_ANSWERS:
-                        raise
-                    answers.failed[asked] = error.args[0]
-            if name is not None:
-                under_way.append((name, ask(name)))
+        deadline = time.monotonic() + self._timeout_s
+        waiting = list(dict.fromkeys(names))
+        while waiting:
+            again = []
+            under_way: deque[tuple[str, Future[Any]]] = deque()
+            for name in [*waiting, None]:
+                while under_way and (name is None or len(under_way) >= IN_FLIGHT):
+                    asked, future = under_way.popleft()
+                    try:
+                        answers.found[asked] = future.result()
+                    except KafkaException as error:
+                        code = error.args[0].code()
+                        if code in _NOBODY_ANSWERS:
+                            raise
+                        if code in _MOVING and time.monotonic() < deadline:
+                            again.append(asked)
+                        else:
+                            answers.failed[asked] = error.args[0]
+                if name is not None:
+                    under_way.append((name, ask(name)))
+            if again:
+                time.sleep(0.1)  # nobody says when a coordinator is ready; the deadline bounds it
+            waiting = again
         return answers
 
 
 _GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_MOVING = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 _NOBODY_ANSWERS = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}

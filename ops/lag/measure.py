@@ -28,14 +28,23 @@ Key: TypeAlias = tuple[Place, int, Isolation]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A group to measure. ``topics`` are what it should read (None: what it has committed or is assigned);
-    ``starts`` the positions recorded at attach; ``slo_s`` the age at which it is late."""
+    ``starts`` the positions recorded at attach, ``counts`` the partitions its topics had then: what was added later is
+    read from its beginning; ``slo_s`` the age at which it is late."""
 
     name: str
     ours: bool = False
     topics: frozenset[str] | None = None
     starts: Mapping[Place, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     slo_s: float | None = None
     isolation: Isolation = "uncommitted"
+
+    def start(self, place: Place, log_start: int) -> int | None:
+        """Where it begins with a partition that it has not committed; None if that is not known."""
+        if place in self.starts:
+            return self.starts[place]
+        count = self.counts.get(place[0], 0)
+        return log_start if count and place[1] >= count else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +170,7 @@ class LagReader:
             for place in round_.places[subject.name]:
                 standing[subject.name, place] = offset_lag(
                     committed=committed[place].offset if place in committed else None,
-                    start=subject.starts.get(place),
+                    start=subject.start(place, round_.starts[place]),
                     log_start=round_.starts[place],
                     end=round_.end(subject, place),
                 )
@@ -170,8 +179,8 @@ class LagReader:
 
     def _read(self, subjects: Sequence[Subject]) -> _Round:
         names = [subject.name for subject in subjects]
-        commits = self._cluster.commits(names)
         groups = self._cluster.groups(names)
+        commits = self._cluster.commits(names, described=groups)
         topics = {s.name: _topics(s, commits.found.get(s.name, {}), groups.found.get(s.name)) for s in subjects}
         counts = self._cluster.partition_counts(topic for wanted in topics.values() for topic in wanted)
         every = {(t, p) for wanted in topics.values() for t in wanted for p in range(counts.get(t, 0))}
@@ -214,7 +223,7 @@ class LagReader:
                 Sample(
                     at=round_.moment,
                     # a recorded start is a position like a commit, only not the broker's yet
-                    committed=commit.offset if commit else subject.starts.get(place),
+                    committed=commit.offset if commit else subject.start(place, round_.starts[place]),
                     end=end,
                     log_start=round_.starts[place],
                     high_watermark=round_.high[place],

@@ -94,8 +94,9 @@ SUBSCRIPTION_STATE = Metric(
     name="backbone_subscription_state",
     kind="states",
     labels=("subscription",),
-    meaning="Of this process: running; left: out of its group in an orderly way; stopped: does not go on by itself.",
-    states=("running", "left", "stopped"),
+    meaning="Of this process: running; left: out of its group in an orderly way; not_started: it cannot run here, "
+    "tried again; stopped: does not go on by itself.",
+    states=("running", "left", "not_started", "stopped"),
 )
 PARTITIONS = Metric(
     name="backbone_partitions_assigned",

@@ -61,6 +61,7 @@ class Observation:
             facts.ConnectionStopped: self._connection_stopped,
             facts.ConnectionResumed: self._connection_resumed,
             facts.SubscriptionStarted: self._subscription_started,
+            facts.SubscriptionNotStarted: self._subscription_not_started,
             facts.SubscriptionStopped: self._subscription_stopped,
             facts.SubscriptionLeft: self._subscription_left,
             facts.PartitionsAssigned: self._partitions_assigned,
@@ -163,6 +164,10 @@ class Observation:
     def _subscription_started(self, fact: facts.SubscriptionStarted) -> None:
         self._subscription_state.labels(fact.subscription).state("running")
         self._log.info("subscription_started", subscription=fact.subscription, version=fact.version)
+
+    def _subscription_not_started(self, fact: facts.SubscriptionNotStarted) -> None:
+        self._subscription_state.labels(fact.subscription).state("not_started")
+        self._log.error("subscription_not_started", subscription=fact.subscription, reason=fact.reason)
 
     def _subscription_stopped(self, fact: facts.SubscriptionStopped) -> None:
         self._subscription_state.labels(fact.subscription).state("stopped")

@@ -64,6 +64,7 @@ ONE_OF_EACH: list[facts.Fact] = [
     facts.ConnectionStopped("slack", "invalid_auth"),
     facts.ConnectionResumed("hubspot"),
     facts.SubscriptionStarted("crm-contacts", "3f9a2c"),
+    facts.SubscriptionNotStarted("warehouse", "The connection 'warehouse' has no credentials here."),
     facts.SubscriptionStopped("billing-alerts", "5 rejections in a row."),
     facts.SubscriptionLeft("warehouse", "paused"),
     facts.PartitionsAssigned("crm-contacts", (("accounts.users", 0), ("accounts.users", 1))),
