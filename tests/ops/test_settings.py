@@ -1,0 +1,224 @@
+"""backbone.toml: every mistake is one sentence with file and key, and no credential is ever shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connectors.connector import connector_types
+from ops.settings import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS, Project, load_project, redacted_url, resolve
+from producers.kafka import PINNED
+from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
+
+START = """
+[project]
+name = "acme"
+schemas = "schemas/events"
+subscriptions = "consumers/subscriptions"
+"""
+PROD = (
+    START
+    + """
+[connections.hubspot]
+connector = "hubspot"
+region = "EU"
+rate = "80/10s"
+unique_property = "user_key"
+[connections.slack]
+connector = "slack"
+[contexts.prod]
+production = true
+registry.url = "https://registry.example"
+registry.token = "env:REGISTRY_TOKEN"
+[contexts.prod.kafka]
+bootstrap.servers = "k1.example:9093"
+"security.protocol" = "SASL_SSL"
+sasl.password = "file:kafka-password"
+[contexts.prod.connections.hubspot]
+token = "env:HUBSPOT_TOKEN"
+"""
+)
+
+
+def project(folder: Path, text: str) -> Project:
+    (folder / "backbone.toml").write_text(text)
+    return load_project(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[project", "not valid TOML"),
+        ("", "'project' is missing"),
+        (START.replace('name = "acme"', "name = 5"), "'project.name'"),
+        (START + "[projects]\n", "there is no setting 'projects'. Did you mean 'project'?"),
+        (START + "[contexts.x]\nproductoin = true\n", "Did you mean 'production'?"),
+        (START + "[contexts.x.registry]\nurll = 'http://r'\n", "Did you mean 'url'?"),
+        (START + "[contexts.x.topics]\npartitions = 0\n", "'contexts.x.topics.partitions'"),
+        (START + "[connections.h]\nregion = 'EU'\n", "'connections.h.connector' is missing"),
+        (START + "[connections.h]\nconnector = 'hubspot'\nrate = 'lots'\n", "'connections.h.rate'"),
+        (START + "[contexts.x.kafka]\nacks = 1\n", "'acks' cannot be set"),
+        (START + "[contexts.x.kafka]\n'enable.auto.commit' = true\n", "'enable.auto.commit' cannot be set"),
+        (START + "[contexts.x.kafka]\nsasl.password = 'hunter2'\n", "Write env:NAME or file:PATH"),
+        (START + "[contexts.x.kafka]\nclient.id = ['a']\n", "'client.id' is a text, a number or true/false"),
+        (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "write env:NAME or file:PATH"),
+        (START + "[contexts.x]\nledger = 'postgresql://u:hunter2@h/d'\n", "write env:NAME or file:PATH"),
+        (START + "[contexts]\nx = 5\n", "'contexts.x'"),
+        (START + "contexts = 5\n", "backbone.toml"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_file_and_key_and_never_the_secret(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        project(tmp_path, text)
+    sentence = str(caught.value)
+    assert "backbone.toml" in sentence
+    assert words in sentence
+    assert "hunter2" not in sentence
+    assert "\n" not in sentence
+
+
+@given(st.text())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_no_text_in_place_of_the_file_raises_anything_else(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BackboneError):
+        project(tmp_path, text.replace("\x00", "").encode("utf-8", "replace").decode() + "\n[nonsense]\n")
+
+
+TOML_VALUES = st.sampled_from(["5", '"x"', "true", "[]", '["x"]', "{}", "{a=1}", "1.5", "2026-05-01"])
+KEYS = st.sampled_from(
+    ["project.name", "project.schemas", "contexts", "contexts.local", "contexts.a.kafka", "contexts.a.registry",
+     "contexts.a.connections", "contexts.a.connections.b", "contexts.a.fakes", "contexts.a.topics", "connections",
+     "connections.b", "connections.b.connector", "contexts.a.production"]
+)  # fmt: skip
+
+
+@given(st.dictionaries(KEYS, TOML_VALUES, max_size=4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_values_of_the_wrong_kind_are_sentences_too(tmp_path: Path, table: dict[str, str]) -> None:
+    text = "\n".join(f"{key} = {value}" for key, value in table.items())
+    sentence = ""
+    try:
+        found = project(tmp_path, text)
+        for name in found.contexts:
+            assert found.context(name).name == name
+    except BackboneError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+
+
+def test_dotted_and_quoted_kafka_keys_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "kafka-password").write_text("s3cret\n")
+    context = project(tmp_path, PROD).context("prod")
+    assert context.kafka == {
+        "bootstrap.servers": "k1.example:9093",
+        "security.protocol": "SASL_SSL",
+        "sasl.password": "s3cret",
+    }
+    assert context.kafka_shown()["sasl.password"] == "file:kafka-password"
+
+
+def test_a_missing_credential_names_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REGISTRY_TOKEN", raising=False)
+    context = project(tmp_path, PROD).context("prod")
+    with pytest.raises(InputError, match=r"contexts\.prod\.kafka\.sasl\.password: the file .* cannot be read"):
+        _ = context.kafka
+    with pytest.raises(InputError, match=r"contexts\.prod\.registry\.token: the environment variable REGISTRY_TOKEN"):
+        context.registry_credentials()
+
+
+def test_a_connection_without_credentials_names_itself_while_others_are_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBSPOT_TOKEN", "pat-1234")
+    found = project(tmp_path, PROD)
+    types = found.connection_types(connector_types())
+    connections = found.context("prod").connections
+    opened = connections["hubspot"].settings(types["hubspot"])
+    assert opened.token.get_secret_value() == "pat-1234"
+    assert opened.unique_property == "user_key"
+    with pytest.raises(InputError, match="'slack' has no credentials in the context 'prod'"):
+        connections["slack"].settings(types["slack"])
+
+
+def test_a_plain_credential_of_a_connection_is_refused_without_showing_it(tmp_path: Path) -> None:
+    found = project(tmp_path, PROD.replace("env:HUBSPOT_TOKEN", "pat-1234"))
+    types = found.connection_types(connector_types())
+    with pytest.raises(InputError) as caught:
+        found.context("prod").connections["hubspot"].settings(types["hubspot"])
+    assert "'token' is a credential" in str(caught.value)
+    assert "pat-1234" not in str(caught.value)
+
+
+def test_in_the_local_context_every_connection_is_its_fake_and_no_credential_is_read(tmp_path: Path) -> None:
+    found = project(tmp_path, PROD.replace('region = "EU"', 'token = "env:NOT_THERE"'))
+    (tmp_path / ".backbone").mkdir()
+    (tmp_path / ".backbone" / "local.json").write_text(
+        '{"kafka": "127.0.0.1:9", "registry": "http://127.0.0.1:8", "fakes": {"hubspot": "http://127.0.0.1:7"}}'
+    )
+    types = found.connection_types(connector_types())
+    context = found.context()
+    opened = context.connections["hubspot"].settings(types["hubspot"])
+    assert opened.base_url == "http://127.0.0.1:7"
+    assert opened.unique_property == "user_key"
+    with pytest.raises(UnreachableError, match="backbone local up"):
+        context.connections["slack"].settings(types["slack"])
+    assert context.kafka == {"bootstrap.servers": "127.0.0.1:9"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"kafka": 5', "null"])
+def test_a_broken_address_of_the_local_stack_is_one_sentence(tmp_path: Path, content: str) -> None:
+    found = project(tmp_path, START)
+    (tmp_path / ".backbone").mkdir()
+    (tmp_path / ".backbone" / "local.json").write_text(content)
+    with pytest.raises(UnreachableError, match="backbone local up"):
+        _ = found.context().kafka
+
+
+def test_unknown_names_are_not_found_with_a_suggestion(tmp_path: Path) -> None:
+    found = project(tmp_path, PROD)
+    with pytest.raises(NotFoundError, match="Did you mean 'prod'"):
+        found.context("prdo")
+    with pytest.raises(NotFoundError, match="Did you mean 'hubspot'"):
+        found.context("prod").connection("hubpsot")
+    wrong = project(tmp_path, PROD.replace('connector = "hubspot"', 'connector = "hubspott"'))
+    with pytest.raises(InputError, match=r"there is no connector 'hubspott' installed\. Did you mean 'hubspot'"):
+        wrong.connection_types(connector_types())
+
+
+def test_a_project_is_found_upwards_and_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "backbone.toml").write_text(START)
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.delenv("BACKBONE_PROJECT", raising=False)
+    monkeypatch.chdir(inner)
+    assert load_project().root == tmp_path
+    monkeypatch.chdir("/")
+    with pytest.raises(NotFoundError):
+        load_project()
+    monkeypatch.setenv("BACKBONE_PROJECT", str(tmp_path))
+    assert load_project().name == "acme"
+
+
+def test_references_are_resolved_without_their_line_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THING", "value")
+    (tmp_path / "thing").write_text("from a file\n")
+    assert resolve("env:THING") == "value"
+    assert resolve("file:thing", tmp_path) == "from a file"
+    for wrong in ("plain", "env:NOT_THERE_AT_ALL", "file:/proc/self/mem", "file:none", "http://x"):
+        with pytest.raises(InputError):
+            resolve(wrong, tmp_path)
+
+
+def test_everything_that_the_producer_pins_is_refused_in_the_file_too() -> None:
+    assert set(PINNED) <= set(PINNED_KAFKA_KEYS)
+    assert not SECRET_KAFKA_KEYS & set(PINNED_KAFKA_KEYS)
+
+
+def test_an_address_is_shown_without_its_credentials() -> None:
+    assert redacted_url("postgresql://user:pw@host:5/db?x=1") == "postgresql://…@host:5/db?x=1"
+    assert redacted_url("http://host/path") == "http://host/path"
