@@ -321,7 +321,7 @@ def _text(value: str) -> str:
     """A Python literal in double quotes, as formatters write it."""
     if '"' in value and "'" not in value:
         return repr(value)
-    return json.dumps(value, ensure_ascii=False) if value.isprintable() else '"' + repr('"' + value)[2:-1] + '"'
+    return '"' + "".join('\\"' if letter == '"' else repr(letter)[1:-1] for letter in value) + '"'
 
 
 def _python(value: Any, ind: str) -> Iterator[str]:
