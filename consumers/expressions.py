@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -254,7 +255,9 @@ class _Door:
 
 def _sentence(message: str) -> str:
     """Jinja2's words for a person who writes subscriptions."""
-    message = message.replace("got 'end of template'", "but it ends here").replace("end of print statement", "the end")
+    message = (
+        re.sub(r" at \d+$", "", message).replace("end of template", "end").replace("end of print statement", "end")
+    )
     message = message.strip().rstrip(".")
     return f"{message[:1].upper()}{message[1:200]}." if message else "This cannot be read as an expression."
 

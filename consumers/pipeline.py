@@ -116,7 +116,7 @@ class Pipeline:
         except ExpressionFailed as error:
             place = "" if route.explain is None else route.explain(event)
             return _refused(event, route, f"{place}: {error.code}" if place else error.code)
-        except Exception as error:  # noqa: BLE001 - any exception in a projection
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any exception in a projection
             return _refused(event, route, _python_detail(error))
         if projected is None:
             return _NOT_OURS

@@ -284,7 +284,8 @@ def _check_body(action: Action, values: Mapping[str, Value], work: _Work) -> Non
             )
             work.problems.append(Problem(("body", name), "type", message))
     for name, info in known.items():
-        if info.is_required() and name not in values:
+        misspelled = any(did_you_mean(other, [name]) for other in values if other not in known)
+        if info.is_required() and name not in values and not misspelled:
             work.problems.append(Problem(("body",), "body-field", f"{action.name} needs '{name}' in its body."))
 
 

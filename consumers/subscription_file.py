@@ -151,7 +151,14 @@ def read_form(root: Node, file: str) -> tuple[SubscriptionForm | None, list[Find
         return SubscriptionForm.model_validate(root.data()), []
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=True)
-        return None, [_finding(one, root, file) for one in found[:100]]
+        # a name that is misspelled is not missing as well
+        misspelled = {(place := tuple(one["loc"]))[:-1]: place[-1] for one in found if one["type"] == "extra_forbidden"}
+        return None, [
+            _finding(one, root, file)
+            for one in found[:100]
+            if one["type"] != "missing"
+            or not did_you_mean(str(misspelled.get(tuple(one["loc"])[:-1], "")), [str(one["loc"][-1])])
+        ]
 
 
 def _finding(error: Any, root: Node, file: str) -> Finding:

@@ -390,7 +390,7 @@ class Translator:
         return Piece(ast.Compare(left.python, operators, rest), BOOLEAN, _carried(pieces))
 
     def _concat(self, node: nodes.Concat) -> Piece:
-        return self.mixed([self.translate(part) for part in node.nodes], [part.lineno - 1 for part in node.nodes])
+        return self.mixed([self.translate(part) for part in node.nodes], [offset_of(part) for part in node.nodes])
 
     def mixed(self, pieces: Sequence[Piece], offsets: Sequence[int]) -> Piece:
         """Several values as one text."""
@@ -492,7 +492,7 @@ class Translator:
             _refuse(
                 node,
                 f"{_place(piece)} can be null, and {what} cannot work on null: put '| default(…)' before it, "
-                f"or a condition like '{_place(piece)} is not none'.",
+                f"or ask {_place(piece)} 'is not none' first.",
             )
 
     def _arguments(self, node: nodes.Filter, known: Filter) -> tuple[list[Piece], dict[str, Piece]]:
@@ -708,7 +708,7 @@ def _carried(pieces: Iterable[Piece]) -> frozenset[Carried]:
 
 
 def _place(piece: Piece) -> str:
-    return "data." + ".".join(piece.path) if piece.path else "This"
+    return "'data." + ".".join(piece.path) + "'" if piece.path else "This"
 
 
 def _capital(words: str) -> str:
@@ -736,8 +736,16 @@ def _why_not(node: nodes.Node) -> str:
 
 
 def _refuse(node: nodes.Node, message: str) -> NoReturn:
-    # consumers/expressions.py numbers characters where Jinja2 numbers lines
-    raise RefusedHere(_capital(message), node.lineno - 1)
+    raise RefusedHere(_capital(message), offset_of(node))
+
+
+def offset_of(node: nodes.Node) -> int:
+    """The place of a node: consumers/expressions.py numbers characters where Jinja2 numbers lines. Some nodes (the
+    operands of a comparison) have none; the first one inside them has."""
+    place: int | None = node.lineno
+    if place is None:
+        return next((found - 1 for found in (inner.lineno for inner in node.iter_child_nodes()) if found), 0)
+    return place - 1
 
 
 __all__ = ["OMIT", "Carried", "Constants", "Piece", "RefusedHere", "Translator", "allowed_value", "implied"]
