@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
-from connectors.connector import Connector, ConnectorType, Fake, Idempotency, JsonValue
+from connectors.connector import Connector, ConnectorType, Delivery, Fake, Idempotency, JsonValue, Outcome
 from connectors.hubspot.actions import ACTIONS, actions_for
 from connectors.hubspot.settings import DEPENDENCY, HubSpotSettings
+from schemas.event import Origin
 
 __all__ = ["CONNECTOR"]
 
@@ -30,6 +32,15 @@ def _fake_settings(url: str, folder: Path) -> dict[str, JsonValue]:
     return {"base_url": url, "token": FAKE_TOKEN}
 
 
+def _answered(status: int, after: timedelta | None) -> Outcome:
+    from connectors.hubspot.connector import classify
+    from connectors.transport import Answer
+
+    headers = {} if after is None else {"Retry-After": f"{after.total_seconds():g}"}
+    alone = Delivery(action="contact.upsert", entity="-", idempotency_key="", sequence=Origin("-", 0, 0), body={})
+    return classify(Answer(status, headers, b"{}"), [alone], "-")[0]
+
+
 CONNECTOR = ConnectorType(
     name="hubspot",
     doc="HubSpot CRM: keeps contacts in step, up to 100 in a call, matched by a unique property of your own.",
@@ -42,5 +53,6 @@ CONNECTOR = ConnectorType(
     fake=_fake,
     fake_settings=_fake_settings,
     dependency=DEPENDENCY,
+    answered=_answered,
     actions_for=actions_for,
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
-from connectors.connector import Connector, ConnectorType, Fake, Idempotency, JsonValue
+from connectors.connector import Connector, ConnectorType, Fake, Idempotency, JsonValue, Outcome
 from connectors.slack.actions import ACTIONS
 from connectors.slack.settings import DEPENDENCY, SlackSettings
 
@@ -30,6 +31,14 @@ def _fake_settings(url: str, folder: Path) -> dict[str, JsonValue]:
     return {"base_url": f"{url}/api", "token": FAKE_TOKEN}
 
 
+def _answered(status: int, after: timedelta | None) -> Outcome:
+    from connectors.slack.connector import classify
+    from connectors.transport import Answer
+
+    headers = {} if after is None else {"Retry-After": f"{after.total_seconds():g}"}
+    return classify(Answer(status, headers, b"{}"))
+
+
 CONNECTOR = ConnectorType(
     name="slack",
     doc="Slack: posts messages to channels. No idempotency there: at least once.",
@@ -42,4 +51,5 @@ CONNECTOR = ConnectorType(
     fake=_fake,
     fake_settings=_fake_settings,
     dependency=DEPENDENCY,
+    answered=_answered,
 )
