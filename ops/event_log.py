@@ -60,7 +60,7 @@ def places_of(app: App, name: str) -> tuple[Contract | None, list[Place]]:
         raise NotFoundError(f"There is no topic or event '{topic}'.{did_you_mean(topic, known)}") from None
     missing = [partition for partition in chosen or () if partition >= count]
     if missing:
-        raise NotFoundError(f"{topic} has no partition {missing[0]}; it has {count}, numbered from 0.")
+        raise NotFoundError(f"The topic '{topic}' has no partition {missing[0]}; it has {count}, numbered from 0.")
     return contract, [(topic, partition) for partition in (range(count) if chosen is None else chosen)]
 
 
@@ -90,7 +90,8 @@ def follow(app: App, starts: Mapping[Place, int], *, until_end: bool) -> Iterato
     """
     from confluent_kafka import KafkaError, TopicPartition
 
-    consumer = app.consumer()
+    # at the end of a log the broker holds a fetch back for so long, in case something comes
+    consumer = app.consumer(fetch_wait_max_ms=20 if until_end else 500)
     consumer.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in starts.items()])
     ended: set[Place] = set()
     heard = time.monotonic()
@@ -116,7 +117,7 @@ def read_one(app: App, topic: str, partition: int, offset: int) -> Record:
     """The record at one place. Raises NotFoundError saying what the log holds."""
     count = partition_count(app, topic)
     if partition >= count:
-        raise NotFoundError(f"{topic} has no partition {partition}; it has {count}, numbered from 0.")
+        raise NotFoundError(f"The topic '{topic}' has no partition {partition}; it has {count}, numbered from 0.")
     place = (topic, partition)
     cluster = Cluster(app.admin(), app.consumer)
     start, end = cluster.starts([place])[place], cluster.ends([place], "committed")[place]

@@ -67,8 +67,10 @@ _NEVER_WRITTEN: Final = frozenset({
     "_UNKNOWN_PARTITION", "_INVALID_ARG",
 })  # fmt: skip
 """Answers after which the record is certainly not in the log. Everything else is unknown: never guess that it is not.
-One limit: the client does not tell whether an earlier attempt of the same record was written before a permission was
-taken away between two attempts; such a record is called rejected."""
+Two limits: the client does not tell whether an earlier attempt of the same record was written before a permission was
+taken away between two attempts; such a record is called rejected. And where a topic takes less than the client puts
+into a batch (``max.message.bytes`` below 1 MB; ours are created with Kafka's default, which is above), the broker
+refuses whole batches and small records with them; sending those again alone would pass later ones of their key."""
 
 
 def producer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,7 +324,7 @@ def _failed(error: KafkaError, topic: str, partition: int) -> SendFailed:
         case "TOPIC_AUTHORIZATION_FAILED" | "CLUSTER_AUTHORIZATION_FAILED":
             reason = f"Writing to the topic '{topic}' is not permitted"
         case "MSG_SIZE_TOO_LARGE" | "RECORD_LIST_TOO_LARGE" | "INVALID_MSG_SIZE":
-            reason = f"The record is larger than the topic '{topic}' or the client takes"
+            reason = f"The record, or the batch it travelled in, is larger than the topic '{topic}' or the client takes"
         case "_MSG_TIMED_OUT":
             reason = f"Kafka did not confirm a record for the topic '{topic}' within {_MESSAGE_TIMEOUT_S} s"
         case "_PURGE_QUEUE" | "_PURGE_INFLIGHT":

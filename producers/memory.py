@@ -152,7 +152,9 @@ class MemoryLog:
             if chosen >= self._partitions:
                 settled = SendFailed("rejected", f"The topic '{topic}' has no partition {chosen}", "_UNKNOWN_PARTITION")
             elif len(key or b"") + len(value or b"") > RECORD_BYTES_MAX:
-                reason = f"The record is larger than the topic '{topic}' or the client takes"
+                reason = (
+                    f"The record, or the batch it travelled in, is larger than the topic '{topic}' or the client takes"
+                )
                 settled = SendFailed("rejected", reason, "MSG_SIZE_TOO_LARGE")
             elif answer == "rejected":
                 reason = f"Writing to the topic '{topic}' is not permitted"

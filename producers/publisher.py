@@ -140,7 +140,7 @@ class Publisher:
         except UnreachableError:
             raise
         except BackboneError as error:
-            rejected = EventRejected(f"{contract.name} was not published: {error}", code=type(error).__name__)
+            rejected = EventRejected(f"The event {contract.name} was not published: {error}", code=type(error).__name__)
             rejected.__cause__ = error
             self._fail(pending, rejected, contract.name, "rejected", began)
             return pending
@@ -312,7 +312,9 @@ def _contract(event: BaseModel) -> Contract:
 
 def _failure(failed: SendFailed, event: str, id: str) -> EventRejected | PublishUnknown:
     if failed.kind == "rejected":
-        return EventRejected(f"{event} was not published: {failed.reason} ({failed.error}).", code=failed.error)
+        return EventRejected(
+            f"The event {event} was not published: {failed.reason} ({failed.error}).", code=failed.error
+        )
     return PublishUnknown(
         f"It is not known whether {event} was published: {failed.reason} ({failed.error}). "
         f"Publish it again with the same id {id}.",

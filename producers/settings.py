@@ -66,9 +66,9 @@ class PublisherSettings(BaseModel):
         kafka = {name.replace("_", "."): value for name, value in _nested(values, _KAFKA).items()}
         registry: dict[str, Any] = dict(_nested(values, _REGISTRY))
         if not kafka.get("bootstrap.servers"):
-            raise _not_set(f"{_KAFKA}__BOOTSTRAP_SERVERS", "host:port of one or more brokers")
+            raise _not_set(values, f"{_KAFKA}__BOOTSTRAP_SERVERS", "host:port of one or more brokers")
         if not registry.get("url"):
-            raise _not_set(f"{_REGISTRY}__URL", "the schema registry's address")
+            raise _not_set(values, f"{_REGISTRY}__URL", "the schema registry's address")
         for name in registry:
             if name not in RegistrySettings.model_fields:
                 known = [f"{_REGISTRY}__{field.upper()}" for field in RegistrySettings.model_fields]
@@ -103,9 +103,6 @@ def _nested(values: Mapping[str, str], table: str) -> dict[str, str]:
     for variable, value in values.items():
         if variable.startswith(f"{table}__") and len(variable) > len(table) + 2:
             found[variable[len(table) + 2 :].lower()] = _resolved(variable, value, values)
-        elif variable.startswith(f"{table}_"):
-            meant = f"{table}__{variable[len(table) :].strip('_')}"
-            raise InputError(f"The environment variable {variable} means nothing here. Did you mean '{meant}'?")
     return found
 
 
@@ -126,5 +123,8 @@ def _resolved(variable: str, value: str, values: Mapping[str, str]) -> str:
     return value
 
 
-def _not_set(variable: str, meaning: str) -> InputError:
-    return InputError(f"The environment variable {variable} is not set: {meaning}.")
+def _not_set(values: Mapping[str, str], variable: str, meaning: str) -> InputError:
+    # Only said here: Kubernetes sets BACKBONE_KAFKA_PORT and more by itself for a service of the name backbone-kafka.
+    meant = variable.replace("__", "_")
+    hint = f" {meant} is set, but the name has two underscores." if meant in values else ""
+    return InputError(f"The environment variable {variable} is not set: {meaning}.{hint}")

@@ -96,7 +96,10 @@ def _publish_one(
     except InputError as error:
         raise InputError(f"--data: {str(error).rstrip('.')}.") from None
     _cluster_has(app, contract)
-    app.encoder.encode(contract, data, id=identity or "check", source=source, time=_now())
+    try:
+        app.encoder.encode(contract, data, id=identity or "check", source=source, time=_now())
+    except InputError as error:
+        raise InputError(f"--data: {error}") from None
     if dry_run:
         app.screen.say(f"The event fits {contract.name}. Nothing was published (--dry-run).")
         return
@@ -178,9 +181,12 @@ def _broken_off(done: Done) -> BackboneError:
     sentence = str(error) if str(error).startswith("Line ") else f"Line {number:,}: {error}"
     if len(done.failures) > 1:
         others = ", ".join(f"{line:,}" for line, _ in done.failures[1:6])
-        sentence += (
-            f" So failed {len(done.failures) - 1:,} more (line {others}{', …' if len(done.failures) > 6 else ''})."
-        )
+        more = ", …" if len(done.failures) > 6 else ""
+        sentence += f" {len(done.failures) - 1:,} more failed too (line {others}{more})."
+    if done.acked == 0:
+        is_certain = not any(isinstance(one, UnreachableError) for _, one in done.failures)
+        kind = next((kind for kind in _KINDS if isinstance(error, kind)), RefusedError)
+        return kind(f"{sentence} Nothing was published." if is_certain else sentence)
     if done.next_line is None or done.next_line > number:
         rest = "" if done.next_line is None else f", then go on with --from-line {done.next_line}"
         advice = f"Publish what failed by itself{rest}."
@@ -188,11 +194,6 @@ def _broken_off(done: Done) -> BackboneError:
         advice = f"Go on with --from-line {done.next_line}"
     else:
         advice = f"Correct it and go on with --from-line {done.next_line}"
-    if done.acked == 0 and all(isinstance(one, InputError) for _, one in done.failures):
-        return InputError(f"{sentence} Nothing was published.")
-    if done.acked == 0 and len(done.failures) == 1:
-        kind = next((kind for kind in _KINDS if isinstance(error, kind)), RefusedError)
-        return kind(sentence)
     return PartlyDoneError(f"{sentence} {_events(done.acked)} published and acknowledged. {advice}")
 
 
@@ -277,7 +278,7 @@ def get(app: App, place: str, where: str | None, start: str | None, scan_max: in
 
 
 _WITHIN_S = 130.0
-_KINDS = (NotAllowedError, NotFoundError, RefusedError, UnreachableError)
+_KINDS = (InputError, NotAllowedError, NotFoundError, RefusedError, UnreachableError)
 
 
 def _now() -> Any:

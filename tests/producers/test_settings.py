@@ -43,7 +43,7 @@ def test_references_are_looked_up_in_the_environment_and_in_files(tmp_path: Path
         ({}, "BACKBONE_KAFKA__BOOTSTRAP_SERVERS is not set: host:port"),
         ({"BACKBONE_KAFKA__BOOTSTRAP_SERVERS": ""}, "BACKBONE_KAFKA__BOOTSTRAP_SERVERS is not set"),
         ({"BACKBONE_KAFKA__BOOTSTRAP_SERVERS": "k:1"}, "BACKBONE_REGISTRY__URL is not set"),
-        ({"BACKBONE_KAFKA_BOOTSTRAP_SERVERS": "k:1"}, "Did you mean 'BACKBONE_KAFKA__BOOTSTRAP_SERVERS'?"),
+        ({"BACKBONE_KAFKA_BOOTSTRAP_SERVERS": "k:1"}, "but the name has two underscores."),
         (GOOD | {"BACKBONE_REGISTRY__PASWORD": "s3cret"}, "Did you mean 'BACKBONE_REGISTRY__PASSWORD'?"),
         (GOOD | {"BACKBONE_REGISTRY__URL": "s3cret"}, "BACKBONE_REGISTRY__URL is wrong: an address starts with one of"),
         (GOOD | {"BACKBONE_KAFKA__SASL_PASSWORD": "env:NOPE"}, "BACKBONE_KAFKA__SASL_PASSWORD refers to NOPE"),
@@ -62,6 +62,13 @@ def test_a_wrong_environment_is_one_sentence(environment: dict[str, str], senten
 def test_unknown_settings_are_errors() -> None:
     with pytest.raises(ValidationError):
         PublisherSettings.model_validate({"kafka": {}, "registry": {"url": "memory://x"}, "topic": "x"})
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() -> None:
+    found = PublisherSettings.from_env(
+        GOOD | {"BACKBONE_KAFKA_PORT": "tcp://10.0.0.1:9092", "BACKBONE_REGISTRY_PORT": "1"}
+    )
+    assert found.kafka == {"bootstrap.servers": "k1:9092"}
 
 
 def test_a_file_registry_is_an_address_and_not_a_reference(tmp_path: Path) -> None:
