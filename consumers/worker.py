@@ -63,7 +63,8 @@ class _Running:
 class Worker:
     """Runs until ``run`` is cancelled or its ``leaving`` event is set; made and used on the event loop.
 
-    ``names``: only these (empty: all attached). ``observer`` hears the facts; ``follow`` is told of every runtime that
+    ``names``: only these (empty: all attached). ``kafka`` are librdkafka's settings of a connection, ``membership`` the
+    same with those of group membership. ``observer`` hears the facts; ``follow`` is told of every runtime that
     starts, for gauges."""
 
     def __init__(
@@ -72,13 +73,14 @@ class Worker:
         names: Sequence[str],
         who: str,
         kafka: Mapping[str, Any],
+        membership: Mapping[str, Any],
         producer: Producer,
         make: Make,
         observer: facts.Observer,
         follow: Callable[[str, Runtime], None],
         limits: Limits | None = None,
     ) -> None:
-        self._only, self._who, self._kafka = frozenset(names), who, kafka
+        self._only, self._who, self._membership = frozenset(names), who, membership
         self._producer, self._make, self._observe, self._follow = producer, make, observer, follow
         self._limits = limits or Limits()
         self._loop = asyncio.get_running_loop()
@@ -190,7 +192,7 @@ class Worker:
             pipeline=self._make.pipeline(subscription),
             connection=connection,
             producer=self._producer,
-            kafka=self._kafka,
+            kafka=self._membership,
             resolve=lambda committed: self._resolve(name, committed),
             started=lambda positions: self._started(name, positions),
             load_schema=self._make.load_schema,

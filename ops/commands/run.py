@@ -93,6 +93,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         names=names,
         who=f"{socket.gethostname()}/{os.getpid()}",
         kafka=app.context.kafka,
+        membership=app.context.subscription_kafka,
         producer=producer,
         make=Wiring(app, app.decoder, observe),
         observer=observe,

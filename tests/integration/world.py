@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,11 @@ class Worker:
         """SIGTERM, and its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler writes where it stands into the log
+            raise
 
     def lines(self) -> list[dict[str, Any]]:
         text = self.log.read_text() if self.log.exists() else ""
@@ -108,7 +113,7 @@ class World:
     def subscription(self) -> str:
         return f"{self.name}-crm"
 
-    @property
+    @cached_property
     def contract(self) -> Contract:
         return load_contracts(self.folder / "events")[self.event]
 
@@ -140,7 +145,7 @@ class World:
         )
         return path
 
-    def write_project(self, **kafka: str) -> None:
+    def write_project(self, *, vendor_timeout_s: float = 20, **kafka: str) -> None:
         settings = {"bootstrap.servers": self.stack.bootstrap, "group.protocol": self.protocol, **kafka}
         if self.protocol == "classic":
             settings |= {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
@@ -148,6 +153,7 @@ class World:
         (self.folder / "backbone.toml").write_text(
             f'[project]\nname = "test"\nschemas = "events"\nsubscriptions = "subscriptions"\n'
             '[connections.hubspot]\nconnector = "hubspot"\ncustom_properties = ["plan"]\n'
+            f"timeout_s = {vendor_timeout_s}\n"
             f'[contexts.test]\nconnections = "fake"\nregistry.url = "{self.registry_url or self.stack.registry_url}"\n'
             f'topics.partitions = {PARTITIONS}\n[contexts.test.fakes]\nhubspot = "{self.vendor.url}"\n'
             f"[contexts.test.kafka]\n{lines}\n"
@@ -155,7 +161,13 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "BACKBONE_PROJECT": str(self.folder), "BACKBONE_CONTEXT": "test", "NO_COLOR": "1"}
+        return {
+            **os.environ,
+            "BACKBONE_PROJECT": str(self.folder),
+            "BACKBONE_CONTEXT": "test",
+            "NO_COLOR": "1",
+            "PYTHONFAULTHANDLER": "1",
+        }
 
     def backbone(self, *words: str, code: int = 0) -> str:
         """Run the command line as a user would; its standard output."""
@@ -181,7 +193,7 @@ class World:
         for done in self.admin.incremental_alter_configs([resource]).values():
             done.result(20)
 
-    @property
+    @cached_property
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.stack.bootstrap})
 
@@ -217,15 +229,9 @@ class World:
             numbers = self.published.setdefault(key, [])
             numbers.append(len(numbers) + 1)
             data = {"thing_id": key, "number": numbers[-1]}
-            futures.append(publisher.publish_data(self.contract_once, data, source="test", id=f"{key}/{numbers[-1]}"))
+            futures.append(publisher.publish_data(self.contract, data, source="test", id=f"{key}/{numbers[-1]}"))
         for future in futures:
             future.result(30)
-
-    @property
-    def contract_once(self) -> Contract:
-        if not hasattr(self, "_contract"):
-            self._contract = self.contract
-        return self._contract
 
     # ---- what came of it
 
@@ -251,6 +257,16 @@ class World:
 
     def wait_until_caught_up(self, deadline_s: float = 60.0) -> None:
         eventually(self.caught_up, deadline_s, poll_s=0.2, about=f"lag 0 of {self.subscription}")
+
+    def wait_until_applied(self, deadline_s: float = 60.0) -> None:
+        """Until the vendor has applied every event that was published so far."""
+        total = sum(map(len, self.published.values()))
+
+        def applied() -> bool:
+            report = self.vendor.report()
+            return int(report["applied"]) - int(report["duplicates"]) >= total
+
+        eventually(applied, deadline_s, poll_s=0.1, about=f"{total} events applied")
 
     def dead_letters(self) -> list[dict[str, Any]]:
         rows = json.loads(self.backbone("deadletter", "show", self.subscription, "--output", "json"))["data"]
