@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from schemas.errors import InputError
@@ -355,28 +355,6 @@ def without_null(schema: SchemaJson) -> tuple[SchemaJson, bool]:
         if len(rest) < len(schema):
             return (rest[0] if len(rest) == 1 else rest), True
     return schema, False
-
-
-def records(schema: SchemaJson) -> Iterator[Mapping[str, Any]]:
-    """Every record of a resolved schema once, inner ones first."""
-    yield from _records(schema, set())
-
-
-def _records(schema: SchemaJson, seen: set[int]) -> Iterator[Mapping[str, Any]]:
-    if isinstance(schema, list):
-        for branch in schema:
-            yield from _records(branch, seen)
-    elif isinstance(schema, dict):
-        if id(schema) in seen:
-            return
-        seen.add(id(schema))
-        for field in schema.get("fields", ()):
-            yield from _records(field["type"], seen)
-        for part in ("items", "values"):
-            if part in schema:
-                yield from _records(schema[part], seen)
-        if schema["type"] in ("record", "error"):
-            yield schema
 
 
 _SHAPE = ("type", "name", "symbols", "size", "logicalType", "precision", "scale", "default")

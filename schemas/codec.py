@@ -10,36 +10,38 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, TypeAlias
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import NAMESPACE_OID, uuid5
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from schemas import avsc
 from schemas.checker import Checker, checker, faults, kind
 from schemas.contract import Contract
+from schemas.envelope import (
+    CONTENT_TYPE,
+    SCHEMA_ID_HEADER,
+    EncodeError,
+    arrival,
+    framing,
+    header,
+    header_text,
+    header_time,
+    time_header,
+)
 from schemas.errors import InputError, RefusedError
 from schemas.event import Event, Record
-from schemas.registry import NotAvroError, Registry, SchemaNotFoundError
+from schemas.registry import Registry
 from schemas.walk import BodyError, Walker, explain, walker
 from schemas.write import Write
 from schemas.write import writer as compiled_writer
 
-CONTENT_TYPE = b"application/avro"
-SCHEMA_ID_HEADER = "__value_schema_id"
 CONTRACTS_MAX = 1000
-ENVELOPE_MAX = 1024
-"""Bytes of an envelope header that are taken as said; a longer one counts as absent."""
 
 id_of = id  # ``id`` is an event's id below
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOREIGN = uuid5(NAMESPACE_OID, "event-backbone")
-
-
-class EncodeError(InputError):
-    """The data does not fit the contract; ``str`` names every field at fault and never a value."""
 
 
 class SchemaNotRegisteredError(RefusedError):
@@ -120,20 +122,20 @@ class Encoder:
             raise EncodeError(f"{contract.name}: the event takes {size}.")
         headers = [
             ("ce_specversion", b"1.0"),
-            ("ce_id", _header("id", id)),
+            ("ce_id", header("id", id)),
             ("ce_type", writer.type),
-            ("ce_source", _header("source", source)),
-            ("ce_time", _time_header(time)),
+            ("ce_source", header("source", source)),
+            ("ce_time", time_header(time)),
             ("content-type", CONTENT_TYPE),
         ]
         if subject is not None:
-            headers.append(("ce_subject", _header("subject", subject)))
+            headers.append(("ce_subject", header("subject", subject)))
         if correlation_id is not None:
-            headers.append(("ce_correlationid", _header("correlation_id", correlation_id)))
+            headers.append(("ce_correlationid", header("correlation_id", correlation_id)))
         if causation_id is not None:
-            headers.append(("ce_causationid", _header("causation_id", causation_id)))
+            headers.append(("ce_causationid", header("causation_id", causation_id)))
         if traceparent is not None:
-            headers.append(("traceparent", _header("traceparent", traceparent)))
+            headers.append(("traceparent", header("traceparent", traceparent)))
         return Encoded(key, value, headers)
 
     def _writer(self, contract: Contract) -> _Writer:
@@ -172,24 +174,6 @@ def _write(writer: _Writer, data: Any, out: bytearray) -> bool:
     schemaless_writer(stream, writer.parsed, data)
     out += stream.getvalue()
     return True
-
-
-def _header(name: str, value: str) -> bytes:
-    try:
-        encoded = value.encode()
-    except (AttributeError, UnicodeEncodeError):
-        raise EncodeError(f"the event's {name} must be text that can be written as UTF-8.") from None
-    if not 0 < len(encoded) <= ENVELOPE_MAX:
-        raise EncodeError(f"the event's {name} must be 1 to {ENVELOPE_MAX} bytes long.")
-    return encoded
-
-
-def _time_header(time: datetime) -> bytes:
-    if time.tzinfo is None:
-        raise EncodeError("the event's time must carry its zone.")
-    if time.tzinfo is not UTC:
-        time = time.astimezone(UTC)
-    return (time.isoformat()[:-6] + "Z").encode()
 
 
 # --- decode --------------------------------------------------------------------------------------------------------
@@ -255,14 +239,15 @@ class Decoder:
 
     def event_type(self, record: Record) -> str | SchemaWanted | Undecodable:
         """The event's type, from its ``ce_type`` header or else its schema's name; the value is not decoded."""
-        for name, value in record.headers:
-            if name == "ce_type" and value is not None:
-                text = self._texts.get(value) or self._text(value)
+        for name, value in reversed(record.headers):  # the last of a name counts, as in ``decode``
+            if name == "ce_type":
+                text = None if value is None else self._texts.get(value) or self._text(value)
                 if text:
                     return text
+                break
         if record.value is None:
             return _NO_VALUE
-        key, _ = _framing(record.value, None if not record.headers else dict(record.headers).get(SCHEMA_ID_HEADER))
+        key, _ = framing(record.value, None if not record.headers else dict(record.headers).get(SCHEMA_ID_HEADER))
         if key is None:
             return _NO_FRAMING
         reader = self._readers.get(key)
@@ -279,7 +264,7 @@ class Decoder:
         if size > self._limits.message_max:
             return Undecodable("too-large", f"{size:,} bytes")
         headers = dict(record.headers)
-        key, start = _framing(value, headers.get(SCHEMA_ID_HEADER) if headers else None)
+        key, start = framing(value, headers.get(SCHEMA_ID_HEADER) if headers else None)
         if key is None:
             return _NO_FRAMING
         reader = self._readers.get(key)
@@ -314,7 +299,7 @@ class Decoder:
             type_ = schema_name
         elif type_ != schema_name and type_ in self._contracts:
             return Undecodable("type-mismatch", f"the envelope says {type_}, the schema is {schema_name}"[:300])
-        id_ = _envelope(headers.get("ce_id"))
+        id_ = header_text(headers.get("ce_id"))
         if id_ is None:
             id_ = str(uuid5(_FOREIGN, f"{self._cluster}/{record.topic}/{record.partition}/{record.offset}"))
         key = record.key
@@ -322,13 +307,13 @@ class Decoder:
             id=id_,
             type=type_,
             source=source or record.topic,
-            time=_time(headers.get("ce_time")) or _arrival(record.timestamp),
-            subject=_envelope(headers.get("ce_subject")),
+            time=header_time(headers.get("ce_time")) or arrival(record.timestamp),
+            subject=header_text(headers.get("ce_subject")),
             key=None if key is None else key.decode("utf-8", "backslashreplace"),
             data=data,
-            correlation_id=_envelope(headers.get("ce_correlationid")),
-            causation_id=_envelope(headers.get("ce_causationid")),
-            traceparent=_envelope(headers.get("traceparent")),
+            correlation_id=header_text(headers.get("ce_correlationid")),
+            causation_id=header_text(headers.get("ce_causationid")),
+            traceparent=header_text(headers.get("traceparent")),
         )
 
     def load(self, wanted: SchemaWanted) -> None:
@@ -347,10 +332,8 @@ class Decoder:
             else:
                 text = self._registry.schema_by_guid(key)
             found = self._reader(text, key)
-        except (SchemaNotFoundError, NotAvroError) as error:
-            if isinstance(error, SchemaNotFoundError):
-                raise
-            found = Undecodable("schema-refused", f"schema {key} is not Avro")
+        except InputError:  # no Avro, or references that lead nowhere: it stays that way
+            found = Undecodable("schema-refused", f"schema {key} is not Avro that can be read")
         with self._lock:
             self._readers[key] = found
 
@@ -392,7 +375,7 @@ class Decoder:
         """A type or source as text; they are few, so they are kept."""
         if value in self._texts:
             return self._texts[value]
-        text = _envelope(value)
+        text = header_text(value)
         if len(self._texts) < 4096:
             self._texts[value] = text
         return text
@@ -402,41 +385,7 @@ def _trailing(count: int) -> Undecodable:
     return Undecodable("trailing-bytes", f"{count:,} bytes behind the end")
 
 
-def _framing(value: bytes, header: bytes | None) -> tuple[int | str | None, int]:
-    """The schema's id or GUID and where the body begins. The header form has no prefix before the body."""
-    framed = value if header is None else header
-    size = len(framed)
-    if size >= 5 and framed[0] == 0 and (header is None or size == 5):
-        return int.from_bytes(framed[1:5], "big"), 5 if header is None else 0
-    if size >= 17 and framed[0] == 1 and (header is None or size == 17):
-        return str(UUID(bytes=bytes(framed[1:17]))), 17 if header is None else 0
-    return None, 0
-
-
-def _envelope(value: bytes | None) -> str | None:
-    """A header's text; None for an absent, empty, overlong or broken one."""
-    if not value or len(value) > ENVELOPE_MAX:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _time(value: bytes | None) -> datetime | None:
-    if not value or len(value) > 64:
-        return None
-    try:
-        time = datetime.fromisoformat(value.decode().upper())  # RFC 3339 allows t and z
-        if time.tzinfo is UTC:
-            return time
-        return time.astimezone(UTC) if time.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _arrival(milliseconds: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
-    except OverflowError:
-        return _EPOCH
+__all__ = [
+    "Code", "Decoder", "EncodeError", "Encoded", "Encoder", "Limits", "SchemaNotRegisteredError", "SchemaWanted",
+    "Undecodable",
+]  # fmt: skip

@@ -7,12 +7,8 @@ and may be called from any thread. ``memory://NAME`` and ``file://DIR`` do the s
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
-import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,8 +21,7 @@ from schemas import avsc
 from schemas.avsc import shown
 from schemas.compatibility import MODES
 from schemas.errors import InputError, NotAllowedError, NotFoundError, RefusedError, UnreachableError
-
-_LOG = logging.getLogger("backbone.registry")
+from schemas.schema_cache import SchemaCache
 
 ANSWER_MAX = 4 << 20
 TIMEOUT_S = 2.0
@@ -198,7 +193,7 @@ class HttpRegistry:
         self._known: dict[int | str, str] = {}
         self._unknown: dict[int | str, float] = {}
         self._failures, self._open_until = 0, 0.0
-        self._disk = _Disk(cache, self._url) if cache else None
+        self._disk = SchemaCache(cache, self._url) if cache else None
 
     # --- schemas by id: immutable, so kept for ever
 
@@ -352,7 +347,9 @@ class HttpRegistry:
             raise IncompatibleSchemaError(f"the registry refuses the schema: {_words(answer)}")
         if status in (401, 403):
             raise RegistryNotAllowedError(f"the registry does not allow it with these credentials ({status}).")
-        if status == 422 or status == 400:
+        if status in (400, 422):
+            if method == "GET":  # nothing of ours was in it that could be wrong
+                raise self._strange(str(status))
             raise InputError(f"the registry does not understand the request: {_words(answer)}")
         return answer
 
@@ -448,39 +445,3 @@ def _words(answer: Any) -> str:
     message = answer.get("message") if isinstance(answer, dict) else None
     text = " ".join(str(message).split()) if message else "it gave no reason."
     return text if len(text) <= 500 else text[:497] + "..."
-
-
-class _Disk:
-    """Schemas by id in files, written whole or not at all. A folder that cannot be used is said once and left alone."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self._folder = folder / hashlib.sha256(url.encode()).hexdigest()[:16]
-        self._said = False
-
-    def read(self, key: int | str) -> str | None:
-        try:
-            text = (self._folder / f"{_file_name(key)}.avsc").read_text("utf-8")
-            json.loads(text)
-        except (OSError, ValueError, RecursionError):  # absent, or not what was written: asked of the registry again
-            return None
-        return text
-
-    def write(self, key: int | str, text: str) -> None:
-        target = self._folder / f"{_file_name(key)}.avsc"
-        partial = ""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=self._folder, prefix=".partial-")
-            with open(handle, "w", encoding="utf-8") as opened:
-                opened.write(text)
-            os.replace(partial, target)
-        except OSError as error:
-            if partial:
-                Path(partial).unlink(missing_ok=True)
-            if not self._said:
-                self._said = True
-                _LOG.warning("schemas are not kept on disk: %s", error.strerror or type(error).__name__)
-
-
-def _file_name(key: int | str) -> str:
-    return str(key) if isinstance(key, int) else hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -28,7 +28,7 @@ from schemas.codec import (
 )
 from schemas.contract import Contract, Contracts, contract_from_schema, example, load_contracts
 from schemas.event import Event, Record
-from schemas.registry import Registry, SchemaNotFoundError, open_registry
+from schemas.registry import NotAvroError, Registry, SchemaNotFoundError, open_registry
 from schemas.registry_local import guid_of
 from tests.conftest import ROOT
 from tests.schemas.arbitrary import EVERYTHING, everything, fitting, schemas_and_data
@@ -559,6 +559,22 @@ def test_a_registry_that_answers_nonsense_makes_records_undecodable(text: str) -
     decoder = Decoder(Nonsense())  # type: ignore[arg-type]
     decoder.load(SchemaWanted(1))
     assert refused(decoder, record(b"\0\0\0\0\1x")).code == "schema-refused"
+
+
+def test_a_schema_of_another_kind_makes_records_undecodable() -> None:
+    class Json:
+        def schema(self, id: int) -> str:
+            raise NotAvroError("schema 1 in the registry is 'JSON', not Avro.")
+
+    decoder = Decoder(Json())  # type: ignore[arg-type]
+    decoder.load(SchemaWanted(1))
+    assert refused(decoder, record(b"\0\0\0\0\1x")).code == "schema-refused"
+
+
+def test_the_last_of_two_headers_counts_for_the_type_too(registry: Registry) -> None:
+    encoded = Encoder(registry).encode(INVOICE, example(INVOICE), id="e", source="s", time=NOW)
+    found = record(encoded.value, (("ce_type", b"a.First"), ("ce_type", b"a.Last")))
+    assert decoded(Decoder(registry), found).type == Decoder(registry).event_type(found) == "a.Last"
 
 
 def test_a_large_message_with_a_decimal_on_bytes_is_refused() -> None:
