@@ -243,7 +243,8 @@ class App:
         return UnreachableError(f"The Kafka cluster at {address} does not answer.{advice}")
 
     def sentence(self, error: BackboneError) -> str:
-        """What is shown of an error: it begins with a capital, and an unreachable registry has its address."""
+        """What is shown of an error: an article begins with a capital (a name does not), and an unreachable registry
+        has its address."""
         text = str(error)
         registry = sys.modules.get("schemas.registry")
         if registry is not None and isinstance(error, registry.RegistryUnavailableError):
@@ -251,7 +252,7 @@ class App:
 
             advice = " Start it: backbone local up" if self.screen.context == "local" else ""
             text = f"The registry at {redacted_url(self.context.registry_url)}: {text}{advice}"
-        return f"{text[:1].upper()}{text[1:]}"
+        return text[0].upper() + text[1:] if text.startswith(("the ", "a ", "an ", "no ", "there ")) else text
 
     def close(self) -> None:
         """End what was opened, the last first. Errors of ending are not shown: the command's own outcome stands."""

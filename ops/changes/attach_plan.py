@@ -12,9 +12,10 @@ from consumers.control import AttachedSubscription, ControlSnapshot, Definition,
 from ops import topics
 from ops.changes.attach import Wanted, _same, steps_of, version_of
 from ops.changes.plan import Plan, new_plan
+from ops.changes.structure import structure
 from ops.lag.cluster import Cluster
 from ops.positions import Position, Resolved, parse_position, resolve
-from schemas.errors import InputError, NotFoundError, RefusedError
+from schemas.errors import BackboneError, InputError, NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
@@ -307,14 +308,26 @@ def _describe(
         say(f"about {attaching.events:,} events are read first")
     if now.definition is not None and now.state.state != "running":
         say(f"it is {now.state.state} and stays so until: backbone subscription resume {one.name}")
-    connection = app.context.connections.get(subscription.connection)
-    if connection is not None:
-        from schemas.errors import BackboneError
+    _describe_connection(app, attaching, subscription)
 
-        try:
-            connection.settings(subscription.connector)
-        except BackboneError as error:
-            attaching.warnings.append(f"{one.name} cannot start with what this machine knows: {error}")
+
+def _describe_connection(app: App, attaching: Attaching, subscription: Subscription) -> None:
+    """What the vendor's structure would have to become; a warning where the connection cannot be used from here (the
+    workers may know its credentials)."""
+    connection = app.context.connections.get(subscription.connection)
+    if connection is None:
+        return
+    try:
+        settings = connection.settings(subscription.connector)
+    except BackboneError as error:
+        attaching.warnings.append(f"{subscription.name} cannot start with what this machine knows: {error}")
+        return
+    try:
+        lines = structure(subscription, settings)
+    except BackboneError as error:
+        attaching.warnings.append(f"What {subscription.connection} would have to become is not known: {error}")
+        return
+    attaching.summary.extend(f"{subscription.connection} would run: {line}" for line in lines)
 
 
 def _check_retention(attaching: Attaching, subscription: Subscription, topic: str, state: topics.TopicState) -> None:
