@@ -242,7 +242,8 @@ class Owner:
                     consumer.pause(consumer.assignment())
                     paused_all = True
                 epoch = self._epoch
-                self._take([m] if (m := consumer.poll(HELD_POLL_S)) else [], consumer)
+                message = consumer.poll(HELD_POLL_S)
+                self._take([] if message is None else [message], consumer)  # a tombstone is false as a Message
                 if self._epoch != epoch:
                     consumer.pause(consumer.assignment())  # a rebalance has brought partitions that are not paused
                 continue

@@ -21,8 +21,10 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartiti
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from connectors.connector import Fake, connector_types
+from consumers.deadletter import DeadLetter, parse_letter
 from producers import KafkaPublisher, PublisherSettings
 from schemas.contract import Contract, load_contracts
+from schemas.event import Record
 from tests.conftest import Stack
 from tests.waiting import eventually
 
@@ -268,9 +270,25 @@ class World:
 
         eventually(applied, deadline_s, poll_s=0.1, about=f"{total} events applied")
 
-    def dead_letters(self) -> list[dict[str, Any]]:
-        rows = json.loads(self.backbone("deadletter", "show", self.subscription, "--output", "json"))["data"]
-        return list(rows)
+    def letters(self) -> list[DeadLetter]:
+        """The open dead letters, read from the topic itself."""
+        topic = f"{self.subscription}.dead"
+        ends = self.ends(topic)
+        consumer = Consumer({"bootstrap.servers": self.stack.bootstrap, "group.id": f"{self.name}-letters"})
+        found: dict[bytes | None, DeadLetter | None] = {}
+        try:
+            consumer.assign([TopicPartition(topic, p, 0) for (topic, p), end in ends.items() if end])
+            left = sum(ends.values())
+            while left:
+                for m in consumer.consume(100, 5):
+                    headers = tuple(m.headers() or ())
+                    found[m.key()] = parse_letter(
+                        Record(topic, m.partition(), m.offset(), m.key(), m.value(), headers, m.timestamp()[1])
+                    )
+                    left -= 1
+        finally:
+            consumer.close()
+        return [letter for letter in found.values() if letter is not None]
 
     def contacts(self) -> dict[str, str]:
         return {entity: contact["plan"] for entity, contact in self.vendor.report()["contacts"].items()}
