@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from consumers import filters
-from consumers.filters import OMIT, UNDEFINED, ExpressionFailed
+from consumers import values
 from consumers.shapes import NULL, PLAIN, Shape, of_constant
+from consumers.values import OMIT, UNDEFINED, ExpressionFailed
 from schemas.contract import Contract
 from schemas.errors import InputError
 from schemas.event import Event
@@ -97,7 +97,7 @@ def parse_expression(
     allowed: frozenset[str] = frozenset(),
 ) -> Compiled:
     """As ``compile_expression``, for a route. Raises ExpressionError."""
-    from consumers.translation import implied
+    from consumers.narrowing import implied
 
     with _Door():
         _check_length(text)
@@ -160,7 +160,7 @@ def plain(compiled: Compiled) -> ast.expr:
         return compiled.python
     if compiled.omits:
         return compiled.constants.call(_plain_or_omit, compiled.python)
-    return compiled.constants.call(filters.plain, compiled.python)
+    return compiled.constants.call(values.plain, compiled.python)
 
 
 def function(compiled: Compiled) -> Evaluate:
@@ -177,7 +177,7 @@ def build(body: list[ast.stmt], constants: Constants, *, needs_data: bool = True
     if needs_data:
         data = ast.Attribute(ast.Name("event", ast.Load()), "data", ast.Load())
         start = [ast.Assign([ast.Name("data", ast.Store())], data)]
-    failed = constants.call(filters.failed, ast.Name("error", ast.Load()))
+    failed = constants.call(values.failed, ast.Name("error", ast.Load()))
     guarded = ast.Try(
         body=body,
         handlers=[
@@ -195,7 +195,7 @@ def build(body: list[ast.stmt], constants: Constants, *, needs_data: bool = True
 
 
 def _plain_or_omit(value: Any) -> Any:
-    return value if value is OMIT else filters.plain(value)
+    return value if value is OMIT else values.plain(value)
 
 
 def _names(tree: ast.expr) -> Iterator[str]:
@@ -241,7 +241,7 @@ class _Door:
             return
         from jinja2 import TemplateError, TemplateSyntaxError
 
-        from consumers.translation import RefusedHere
+        from consumers.refusal import RefusedHere
 
         if isinstance(error, RefusedHere):
             raise ExpressionError(error.message, error.offset) from None

@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol, TypeAlias
 from pydantic import ValidationError
 
 from connectors.connector import Delivery, Rejected
-from consumers import filters
-from consumers.filters import ExpressionFailed
+from consumers import values
 from consumers.subscription import Projected, Route, Subscription
+from consumers.values import ExpressionFailed
 from schemas.codec import SchemaWanted, Undecodable
 from schemas.event import Event, Record
 
@@ -106,7 +106,7 @@ class Pipeline:
                 if route.fits is not None and not route.fits(event):
                     continue
             except Exception as error:  # noqa: BLE001 - whatever it is, the event is set aside with its place
-                return _refused(event, route, f"where: {filters.failed(error).code}")
+                return _refused(event, route, f"where: {values.failed(error).code}")
             return self._projected(event, route, record)
         return _NOT_OURS
 
@@ -134,7 +134,7 @@ class Pipeline:
             return _refused(event, route, "entity: too_large")
         for name, value in body.items():
             try:
-                filters.check_result(value)
+                values.check_result(value)
             except ExpressionFailed as error:
                 return _refused(event, route, f"body.{name}: {error.code}")
         try:

@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from consumers import shapes
+from consumers.allowance import allowed_value
 from consumers.subscription import Project, Projected
-from consumers.translation import allowed_value
 from schemas.contract import Contract
 from schemas.event import Event
 from schemas.findings import did_you_mean

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from connectors.connector import Action
-from consumers import filters, shapes
+from consumers import shapes
+from consumers import values as results
 from consumers.expressions import (
     Compiled,
     ExpressionError,
@@ -23,9 +24,9 @@ from consumers.expressions import (
     parse_template,
     plain,
 )
-from consumers.filters import OMIT
 from consumers.shapes import Shape
 from consumers.subscription import Projected, Route
+from consumers.values import OMIT
 from schemas.contract import Contract
 from schemas.event import Event
 from schemas.findings import did_you_mean
@@ -186,7 +187,7 @@ def _entity(text: str | None, work: _Work) -> ast.expr | None:
         message = "The entity can be null here: every delivery is about something."
         work.problems.append(Problem(("entity",), "type", message))
     known_text = compiled.shape.kind == "text" and not compiled.shape.nullable
-    return compiled.python if known_text else work.constants.call(filters.text, compiled.python)
+    return compiled.python if known_text else work.constants.call(results.text, compiled.python)
 
 
 def _template(text: str, path: tuple[str | int, ...], work: _Work, *, body: bool = True) -> Compiled | None:

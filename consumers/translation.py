@@ -14,13 +14,18 @@ import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from jinja2 import nodes
 
-from consumers import filters, shapes
-from consumers.filters import FILTERS, OMIT, UNDEFINED, Filter, Parameter
+from consumers import filter_table, filters, operators, shapes
+from consumers.allowance import allowed_value
+from consumers.comparison import check_comparison
+from consumers.filter_table import FILTERS, Filter, Parameter
+from consumers.narrowing import implied
+from consumers.refusal import RefusedHere, capital, count, listed, offset_of, refuse
 from consumers.shapes import BOOLEAN, INTEGER, NESTED, NUMBER, NUMBERS, TEXT, TIME, UNKNOWN, Shape
+from consumers.values import UNDEFINED
 from schemas.contract import Contract
 from schemas.findings import did_you_mean
 
@@ -30,7 +35,6 @@ ENVELOPE: Final[Mapping[str, Shape]] = {
     "id": TEXT, "type": TEXT, "name": TEXT, "source": TEXT, "time": TIME,
     "subject": TEXT.or_null(), "key": TEXT.or_null(),
 }  # fmt: skip
-_SCALAR: Final = frozenset({"text", "integer", "number", "decimal", "boolean", "time", "date", "clock", "uuid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,6 @@ class Carried:
 
     path: str
     personal_data: str
-
-
-class RefusedHere(Exception):
-    """Something in the expression is not allowed; ``offset`` counts characters from 0."""
-
-    def __init__(self, message: str, offset: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +103,11 @@ class Translator:
         """``tail``: the value is used as it is, so ``optional`` may stand here."""
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            _refuse(node, f"This is nested deeper than {DEPTH_MAX} levels.")
+            refuse(node, f"This is nested deeper than {DEPTH_MAX} levels.")
         try:
             method = self._METHODS.get(type(node))
             if method is None:
-                _refuse(node, _why_not(node))
+                refuse(node, _why_not(node))
             if tail and isinstance(node, (nodes.CondExpr, nodes.Filter)):
                 return method(self, node, tail)
             return method(self, node)
@@ -126,11 +121,11 @@ class Translator:
             self.fields.add("")
             return Piece(ast.Name("data", ast.Load()), self._root, self._classes(()), ())
         if node.name == "event":
-            _refuse(node, "'event' is the envelope: name one of its parts, like event.time.")
+            refuse(node, "'event' is the envelope: name one of its parts, like event.time.")
         nested = self._root.fields.get(node.name)
         hint = f" Did you mean 'event.{node.name}'?" if node.name in ENVELOPE else ""
         hint = f" Did you mean 'data.{node.name}'?" if nested is not None else hint
-        return _refuse(node, f"There is no '{node.name}' here: names begin with data or event.{hint}")
+        return refuse(node, f"There is no '{node.name}' here: names begin with data or event.{hint}")
 
     def _access(self, node: nodes.Getattr | nodes.Getitem) -> Piece:
         steps: list[nodes.Getattr | nodes.Getitem] = []
@@ -139,7 +134,7 @@ class Translator:
             steps.append(base)
             base = base.node
             if len(steps) > DEPTH_MAX:
-                _refuse(node, f"This is nested deeper than {DEPTH_MAX} levels.")
+                refuse(node, f"This is nested deeper than {DEPTH_MAX} levels.")
         steps.reverse()
         if isinstance(base, nodes.Name) and base.name == "event":
             return self._envelope(steps)
@@ -173,7 +168,7 @@ class Translator:
                 return piece.python  # the contract has a default for it: it is always there
             get = ast.Attribute(ast.Name("data", ast.Load()), "get", ast.Load())
             return ast.Call(get, [keys[0], self._constants.name(UNDEFINED)], [])
-        return self._constants.call(filters.look_up, start, ast.Tuple(keys, ast.Load()))
+        return self._constants.call(operators.look_up, start, ast.Tuple(keys, ast.Load()))
 
     def _step(self, piece: Piece, step: nodes.Getattr | nodes.Getitem) -> tuple[Piece, ast.expr | None]:
         """One ``.name`` or ``[index]``; also the key as Python, None for a slice."""
@@ -187,13 +182,13 @@ class Translator:
             return self._slice(piece, argument, step), None
         index = self.translate(argument)
         if shape.kind == "record" or piece.path == ():
-            _refuse(step, "A field is named in full, like data.plan: its name cannot be computed.")
+            refuse(step, "A field is named in full, like data.plan: its name cannot be computed.")
         wanted = {"list": "integer", "text": "integer", "map": "text"}.get(shape.kind)
         if shape.kind != "unknown" and wanted is None:
-            _refuse(step, f"There is nothing to index: this is {shape.word}.")
+            refuse(step, f"There is nothing to index: this is {shape.word}.")
         if wanted and index.shape.kind not in ("unknown", wanted):
-            _refuse(step, f"{shape.word} is indexed by {shapes.words([wanted])}, not by {index.shape.word}.")
-        python = self._constants.call(filters.item, piece.python, index.python)
+            refuse(step, f"{shape.word} is indexed by {shapes.words([wanted])}, not by {index.shape.word}.")
+        python = self._constants.call(operators.item, piece.python, index.python)
         inner = TEXT if shape.kind == "text" else shape.item or UNKNOWN
         carried = piece.carried | index.carried
         path = piece.path if shape.kind in ("list", "map") else None
@@ -204,7 +199,7 @@ class Translator:
 
     def _slice(self, piece: Piece, cut: nodes.Slice, step: nodes.Node) -> Piece:
         if piece.shape.kind not in ("text", "list", "unknown"):
-            _refuse(step, f"Only texts and lists can be cut; this is {piece.shape.word}.")
+            refuse(step, f"Only texts and lists can be cut; this is {piece.shape.word}.")
         bounds: list[ast.expr | None] = []
         for bound in (cut.start, cut.stop, cut.step):
             if bound is None:
@@ -212,7 +207,7 @@ class Translator:
                 continue
             translated = self.translate(bound)
             if translated.shape.kind not in ("integer", "unknown"):
-                _refuse(step, f"A text or list is cut at whole numbers, not {translated.shape.word}.")
+                refuse(step, f"A text or list is cut at whole numbers, not {translated.shape.word}.")
             bounds.append(translated.python)
         python = ast.Subscript(piece.python, ast.Slice(*bounds), ast.Load())
         return Piece(python, piece.shape.present(), piece.carried, piece.path)
@@ -225,16 +220,16 @@ class Translator:
                 where = f"{self._contract.name} has" if self._contract and not piece.path else "There is"
                 known = [f"{'.'.join(('data', *(piece.path or ())))}.{known}" for known in shape.fields]
                 asked = f"{'.'.join(('data', *(piece.path or ())))}.{name}"
-                _refuse(step, f"{where} no field '{name}'.{did_you_mean(asked, known) or _list(shape.fields)}")
+                refuse(step, f"{where} no field '{name}'.{did_you_mean(asked, known) or listed(shape.fields)}")
         elif shape.kind == "map":
             inner = shape.item or UNKNOWN
         elif shape.kind == "unknown":
             inner = UNKNOWN
         elif shape.kind == "list":
-            _refuse(step, f"This is a list: take one of its items first ([0], | first), then '{name}'.")
+            refuse(step, f"This is a list: take one of its items first ([0], | first), then '{name}'.")
         else:
             hint = did_you_mean(name, FILTERS) or ""
-            _refuse(
+            refuse(
                 step, f"{shape.word.capitalize()} has no '{name}'; what is done to values are filters: '| lower'.{hint}"
             )
         path = None
@@ -267,7 +262,7 @@ class Translator:
             name = step.arg.value
         if not isinstance(name, str) or name not in ENVELOPE:
             hint = did_you_mean(str(name), ENVELOPE) if isinstance(name, str) else ""
-            _refuse(step, f"The envelope has {', '.join(ENVELOPE)}.{hint}")
+            refuse(step, f"The envelope has {', '.join(ENVELOPE)}.{hint}")
         python = ast.Attribute(ast.Name("event", ast.Load()), name, ast.Load())
         # The key is a field of the payload, and the subject is by custom what the event is about.
         carried: frozenset[Carried] = frozenset()
@@ -300,11 +295,11 @@ class Translator:
     def _constant(self, node: nodes.Const) -> Piece:
         value = node.value
         if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-            _refuse(node, "This number does not fit into 64 bits.")
+            refuse(node, "This number does not fit into 64 bits.")
         if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-            _refuse(node, "This number is too large.")
+            refuse(node, "This number is too large.")
         if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            _refuse(node, "This text holds half a character (a surrogate escape).")
+            refuse(node, "This text holds half a character (a surrogate escape).")
         return Piece(ast.Constant(value), shapes.of_constant(value))
 
     def _list(self, node: nodes.List | nodes.Tuple) -> Piece:
@@ -320,7 +315,7 @@ class Translator:
         fields: dict[str, Shape] = {}
         for pair in node.items:
             if not (isinstance(pair.key, nodes.Const) and isinstance(pair.key.value, str)):
-                _refuse(pair, "The names of a record are written out, in quotes.")
+                refuse(pair, "The names of a record are written out, in quotes.")
             keys.append(ast.Constant(pair.key.value))
             pieces.append(self.translate(pair.value))
             fields[pair.key.value] = pieces[-1].shape
@@ -340,26 +335,26 @@ class Translator:
             known = "unknown" not in kinds
             fits = kinds <= NUMBERS or kinds == {"text"} or kinds == {"list"}
             if known and not fits:
-                _refuse(node, f"{left.shape.word} + {right.shape.word} cannot be added; '~' puts texts together.")
+                refuse(node, f"{left.shape.word} + {right.shape.word} cannot be added; '~' puts texts together.")
             if kinds <= NUMBERS and known:
                 return Piece(ast.BinOp(left.python, ast.Add(), right.python), _arithmetic(kinds, node), carried)
             shape = left.shape if known else UNKNOWN.present()
-            return Piece(self._constants.call(filters.add, left.python, right.python), shape, carried)
+            return Piece(self._constants.call(operators.add, left.python, right.python), shape, carried)
         sides = []
         for piece in (left, right):
             if piece.shape.kind not in NUMBERS | {"unknown"}:
-                _refuse(node, f"'{node.operator}' works on numbers; this is {piece.shape.word}.")
+                refuse(node, f"'{node.operator}' works on numbers; this is {piece.shape.word}.")
             known = piece.shape.kind in NUMBERS and not piece.shape.nullable
-            sides.append(piece.python if known else self._constants.call(filters.number, piece.python))
+            sides.append(piece.python if known else self._constants.call(operators.number, piece.python))
         return Piece(ast.BinOp(sides[0], operator(), sides[1]), _arithmetic(kinds, node), carried)
 
     def _sign(self, node: nodes.Neg | nodes.Pos) -> Piece:
         inner = self.translate(node.node)
         if inner.shape.kind not in NUMBERS | {"unknown"}:
-            _refuse(node, f"'{node.operator}' works on numbers; this is {inner.shape.word}.")
+            refuse(node, f"'{node.operator}' works on numbers; this is {inner.shape.word}.")
         self._not_null(node, inner, f"'{node.operator}'")
         operator = ast.USub() if isinstance(node, nodes.Neg) else ast.UAdd()
-        python = inner.python if inner.shape.kind in NUMBERS else self._constants.call(filters.number, inner.python)
+        python = inner.python if inner.shape.kind in NUMBERS else self._constants.call(operators.number, inner.python)
         return Piece(ast.UnaryOp(operator, python), inner.shape, inner.carried)
 
     def _not(self, node: nodes.Not) -> Piece:
@@ -383,7 +378,7 @@ class Translator:
         operators: list[ast.cmpop] = []
         for operand in node.ops:
             right = self.translate(operand.expr)
-            _check_comparison(operand, operand.op, pieces[-1].shape, right.shape)
+            check_comparison(operand, operand.op, pieces[-1].shape, right.shape)
             pieces.append(right)
             operators.append(_COMPARISONS[operand.op]())
         rest = [piece.python for piece in pieces[1:]]
@@ -397,16 +392,16 @@ class Translator:
         for piece, offset in zip(pieces, offsets, strict=True):
             if piece.shape.kind in NESTED | {"bytes"}:
                 raise RefusedHere(
-                    f"{_capital(piece.shape.word)} cannot be put into a text: use '| join' or '| json'.", offset
+                    f"{capital(piece.shape.word)} cannot be put into a text: use '| join' or '| json'.", offset
                 )
             if piece.shape.nullable and piece.shape.kind != "unknown":
                 raise RefusedHere(f"{_place(piece)} can be null, which is no text: add '| default(\"…\")'.", offset)
-        python = self._constants.call(filters.concatenate, *[piece.python for piece in pieces])
+        python = self._constants.call(operators.concatenate, *[piece.python for piece in pieces])
         return Piece(python, TEXT, _carried(pieces))
 
     def _condition(self, node: nodes.CondExpr, tail: bool = False) -> Piece:
         if node.expr2 is None:
-            _refuse(node, "Say what it is otherwise: 'a if condition else b'.")
+            refuse(node, "Say what it is otherwise: 'a if condition else b'.")
         test = self.translate(node.test)
         before = self._present
         self._present = before | implied(node.test)
@@ -428,7 +423,7 @@ class Translator:
     def _test(self, node: nodes.Test) -> Piece:
         if node.name not in ("none", "defined") or node.args or node.kwargs or node.dyn_args or node.dyn_kwargs:
             hint = " Write 'is none'." if node.name in ("null", "nil", "None", "undefined") else ""
-            _refuse(node, f"There is no test 'is {node.name}': only 'is none' and 'is defined'.{hint}")
+            refuse(node, f"There is no test 'is {node.name}': only 'is none' and 'is defined'.{hint}")
         inner = self.translate(node.node)
         python = inner.lenient or inner.python
         undefined = self._constants.name(UNDEFINED)
@@ -436,17 +431,16 @@ class Translator:
             return Piece(ast.Compare(python, [ast.IsNot()], [undefined]), BOOLEAN, inner.carried)
         if inner.lenient is None:
             return Piece(ast.Compare(python, [ast.Is()], [ast.Constant(None)]), BOOLEAN, inner.carried)
-        either = ast.Tuple([ast.Constant(None), undefined], ast.Load())
-        return Piece(self._constants.call(_is_none, python, either), BOOLEAN, inner.carried)
+        return Piece(self._constants.call(operators.is_none, python), BOOLEAN, inner.carried)
 
     # -- filters -----------------------------------------------------------------------------------------------------
 
     def _filter(self, node: nodes.Filter, tail: bool = False) -> Piece:
         known = FILTERS.get(node.name)
         if known is None:
-            _refuse(node, f"There is no filter '{node.name}'.{did_you_mean(node.name, FILTERS) or _list(FILTERS)}")
+            refuse(node, f"There is no filter '{node.name}'.{did_you_mean(node.name, FILTERS) or listed(FILTERS)}")
         if node.node is None:
-            _refuse(node, "A filter stands behind a value.")
+            refuse(node, "A filter stands behind a value.")
         inner = self.translate(node.node)
         arguments, given = self._arguments(node, known)
         carried = inner.carried | _carried(arguments)
@@ -454,14 +448,14 @@ class Translator:
             return self._only_allowed(node, inner)
         if node.name == "optional":
             if not tail:
-                _refuse(
+                refuse(
                     node, "'optional' leaves the whole field out, so it comes last, in a body field of one expression."
                 )
             python = self._constants.call(filters.optional, inner.lenient or inner.python)
             return Piece(python, inner.shape.present(), carried, omits=True)
         if node.name == "default":
             replacement = given.get("default_value")
-            shape = filters.with_default(inner.shape, TEXT if replacement is None else replacement.shape)
+            shape = filter_table.with_default(inner.shape, TEXT if replacement is None else replacement.shape)
             python = self._constants.call(
                 filters.default, inner.lenient or inner.python, *[argument.python for argument in arguments]
             )
@@ -482,14 +476,14 @@ class Translator:
             return
         if inner.shape.kind != "unknown" and inner.shape.kind not in known.takes:
             if inner.shape.kind == "null":
-                _refuse(node, f"'{node.name}' cannot work on null.")
+                refuse(node, f"'{node.name}' cannot work on null.")
             wanted = shapes.words(known.takes & {"text", "list", "integer", "time"}) or "a number"
-            _refuse(node, f"'{node.name}' needs {wanted}; this is {inner.shape.word}.")
+            refuse(node, f"'{node.name}' needs {wanted}; this is {inner.shape.word}.")
         self._not_null(node, inner, f"'{node.name}'")
 
     def _not_null(self, node: nodes.Node, piece: Piece, what: str) -> None:
         if piece.shape.nullable and piece.shape.kind != "unknown":
-            _refuse(
+            refuse(
                 node,
                 f"{_place(piece)} can be null, and {what} cannot work on null: put '| default(…)' before it, "
                 f"or ask {_place(piece)} 'is not none' first.",
@@ -497,19 +491,19 @@ class Translator:
 
     def _arguments(self, node: nodes.Filter, known: Filter) -> tuple[list[Piece], dict[str, Piece]]:
         if node.dyn_args is not None or node.dyn_kwargs is not None:
-            _refuse(node, "Arguments are written out one by one.")
+            refuse(node, "Arguments are written out one by one.")
         written: dict[str, nodes.Expr] = {}
         names: list[str] = [parameter.name for parameter in known.parameters]
         if len(node.args) > len(names):
-            _refuse(node, f"'{node.name}' takes {_count(len(names), 'argument')}, not {len(node.args)}.")
+            refuse(node, f"'{node.name}' takes {count(len(names), 'argument')}, not {len(node.args)}.")
         written.update(zip(names, node.args, strict=False))
         for keyword in node.kwargs:
             name = str(keyword.key)  # a Keyword, although Jinja2 declares it a Pair
             if name not in names:
-                hint = did_you_mean(name, names) or _list(names)
-                _refuse(keyword, f"'{node.name}' has no argument '{name}'.{hint}")
+                hint = did_you_mean(name, names) or listed(names)
+                refuse(keyword, f"'{node.name}' has no argument '{name}'.{hint}")
             if name in written:
-                _refuse(keyword, f"The argument '{name}' is given twice.")
+                refuse(keyword, f"The argument '{name}' is given twice.")
             written[name] = keyword.value
         pieces: list[Piece] = []
         given: dict[str, Piece] = {}
@@ -517,7 +511,7 @@ class Translator:
             value = written.get(parameter.name)
             if value is None:
                 if parameter.required:
-                    _refuse(node, f"'{node.name}' needs its argument '{parameter.name}'.")
+                    refuse(node, f"'{node.name}' needs its argument '{parameter.name}'.")
                 pieces.append(Piece(ast.Constant(_default_of(known, parameter)), UNKNOWN))
                 continue
             piece = self.translate(value)
@@ -530,7 +524,7 @@ class Translator:
 
     def _only_allowed(self, node: nodes.Filter, inner: Piece) -> Piece:
         if self._contract is None or inner.path is None or inner.shape.kind not in ("record", "list"):
-            _refuse(node, "'allowed' works on data, or on a record within it, in a subscription.")
+            refuse(node, "'allowed' works on data, or on a record within it, in a subscription.")
         chosen = allowed_value(self._contract, ".".join(inner.path), inner.shape, self._allowed)
         python = self._constants.call(chosen, inner.python)
         left = frozenset(carried for carried in inner.carried if carried.personal_data in self._allowed)
@@ -556,143 +550,30 @@ _COMPARISONS: Mapping[str, type[ast.cmpop]] = {
 }  # fmt: skip
 
 
-def implied(node: nodes.Node, *, negated: bool = False) -> frozenset[str]:
-    """The paths that are certainly not null where the condition is true (``negated``: where it is false)."""
-    if isinstance(node, nodes.Not):
-        return implied(node.node, negated=not negated)
-    if isinstance(node, nodes.Test) and node.name == "none":
-        return _path_of(node.node) if negated else frozenset()
-    if isinstance(node, (nodes.And, nodes.Or)):
-        if isinstance(node, nodes.Or) == negated:
-            return implied(node.left, negated=negated) | implied(node.right, negated=negated)
-        return implied(node.left, negated=negated) & implied(node.right, negated=negated)
-    if negated:
-        return frozenset()
-    if isinstance(node, nodes.Compare) and len(node.ops) == 1:
-        operand = node.ops[0]
-        literal = isinstance(operand.expr, nodes.Const) and operand.expr.value is not None
-        if literal and operand.op in ("eq", "gt", "gteq", "lt", "lteq"):
-            return _path_of(node.expr)
-        if operand.op == "in" and isinstance(operand.expr, (nodes.List, nodes.Tuple)):
-            values = operand.expr.items
-            if all(isinstance(value, nodes.Const) and value.value is not None for value in values):
-                return _path_of(node.expr)
-    return _path_of(node)
-
-
-def _path_of(node: nodes.Node) -> frozenset[str]:
-    names: list[str] = []
-    while isinstance(node, nodes.Getattr):
-        names.append(node.attr)
-        node = node.node
-    if isinstance(node, nodes.Name) and names:
-        path = ".".join(reversed(names))
-        return frozenset({path if node.name == "data" else f"{node.name}.{path}"})
-    return frozenset()
-
-
-def allowed_value(contract: Contract, path: str, shape: Shape, allowed: frozenset[str]) -> Callable[[Any], Any]:
-    """A function that copies a value of this shape without the fields whose class is not allowed, and without fields
-    that the contract does not know: their class is not known either."""
-    if shape.kind == "list" and shape.item is not None:
-        of_item = allowed_value(contract, path, shape.item, allowed)
-        return lambda items: None if items is None else [of_item(part) for part in items]
-    if shape.kind == "map" and shape.item is not None and shape.item.kind in NESTED:
-        of_value = allowed_value(contract, path, shape.item, allowed)
-        return lambda items: None if items is None else {str(name): of_value(part) for name, part in items.items()}
-    if shape.kind != "record":
-        return _itself
-    chosen: list[tuple[str, Callable[[Any], Any] | None]] = []
-    for name, inner in shape.fields.items():
-        inner_path = f"{path}.{name}" if path else name
-        declared = contract.fields.get(inner_path)
-        classed = declared.personal_data if declared else None
-        if classed is not None and classed != "none" and classed not in allowed:
-            continue
-        nested = inner.kind in NESTED
-        chosen.append((name, allowed_value(contract, inner_path, inner, allowed) if nested else None))
-
-    def only_allowed(record: Any) -> Any:
-        if record is None:
-            return None
-        return {
-            name: record[name] if function is None else function(record[name])
-            for name, function in chosen
-            if name in record
-        }
-
-    return only_allowed
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-def _is_none(value: Any, nothing: tuple[Any, ...]) -> bool:
-    return any(value is one for one in nothing)
-
-
 def _check_argument(node: nodes.Filter, value: nodes.Expr, parameter: Parameter, piece: Piece) -> None:
     if piece.shape.nullable and piece.shape.kind != "unknown" and parameter.kinds:
-        _refuse(value, f"The argument '{parameter.name}' of '{node.name}' can be null.")
+        refuse(value, f"The argument '{parameter.name}' of '{node.name}' can be null.")
     if parameter.kinds and piece.shape.kind not in parameter.kinds | {"unknown"}:
         words = shapes.words(parameter.kinds)
-        _refuse(value, f"The argument '{parameter.name}' of '{node.name}' is {words}, not {piece.shape.word}.")
+        refuse(value, f"The argument '{parameter.name}' of '{node.name}' is {words}, not {piece.shape.word}.")
     if not parameter.literal:
         return
     if not isinstance(value, nodes.Const):
-        _refuse(
+        refuse(
             value,
             f"The argument '{parameter.name}' of '{node.name}' is written out: it is checked when the file is read.",
         )
     if parameter.choices and value.value not in parameter.choices:
-        hint = did_you_mean(str(value.value), parameter.choices) or _list(parameter.choices)
-        _refuse(value, f"'{parameter.name}' of '{node.name}' cannot be that.{hint}")
+        hint = did_you_mean(str(value.value), parameter.choices) or listed(parameter.choices)
+        refuse(value, f"'{parameter.name}' of '{node.name}' cannot be that.{hint}")
     if parameter.format:
-        reason = filters.bad_format(str(value.value))
+        reason = filter_table.bad_format(str(value.value))
         if reason:
-            _refuse(value, f"The format of '{node.name}' {reason}.")
+            refuse(value, f"The format of '{node.name}' {reason}.")
 
 
 def _default_of(known: Filter, parameter: Parameter) -> Any:
     return inspect.signature(known.call).parameters[parameter.name].default
-
-
-def _check_comparison(node: nodes.Node, operator: str, left: Shape, right: Shape) -> None:
-    kinds = (left.kind, right.kind)
-    if "unknown" in kinds:
-        return
-    if operator in ("in", "notin"):
-        if right.kind not in ("list", "text", "map", "record"):
-            _refuse(node, f"'in' looks into a list or a text, not into {right.word}.")
-        if right.nullable:
-            _refuse(node, "'in' cannot look into null: put '| default([])' behind it.")
-        if right.kind != "list":
-            if left.kind != "text":
-                _refuse(node, f"'in' a text or record looks for text, not for {left.word}.")
-            if left.nullable and right.kind == "text":
-                _refuse(node, "'in' a text cannot look for null: put '| default(…)' behind it.")
-            return
-        right = right.item or UNKNOWN
-        if not _comparable(left, right):
-            _refuse(node, f"{left.word} is never in a list of {right.word}.")
-        return
-    if operator in ("eq", "ne"):
-        if not _comparable(left, right):
-            _refuse(node, f"{left.word} and {right.word} are never equal.")
-        return
-    if left.kind not in _SCALAR or right.kind not in _SCALAR or not _comparable(left, right):
-        _refuse(node, f"{left.word} and {right.word} have no order.")
-    if left.nullable or right.nullable:
-        _refuse(
-            node,
-            "One side can be null, which has no order: ask 'is not none and …' first, or put '| default(…)' behind it.",
-        )
-
-
-def _comparable(left: Shape, right: Shape) -> bool:
-    kinds = {left.kind, right.kind}
-    return len(kinds) == 1 or bool(kinds & {"unknown", "null"}) or kinds <= NUMBERS or kinds <= {"record", "map"}
 
 
 def _arithmetic(kinds: set[Any], node: nodes.BinExpr) -> Shape:
@@ -711,41 +592,9 @@ def _place(piece: Piece) -> str:
     return "'data." + ".".join(piece.path) + "'" if piece.path else "This"
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _list(names: Iterable[Any]) -> str:
-    known = [str(name) for name in names]
-    if not known:
-        return ""
-    shown = ", ".join(known[:12])
-    return f" There is: {shown}{', …' if len(known) > 12 else ''}."
-
-
-def _count(number: int, noun: str) -> str:
-    return "no arguments" if number == 0 else f"{number} {noun}{'s' if number != 1 else ''}"
-
-
 def _why_not(node: nodes.Node) -> str:
     if isinstance(node, nodes.Call):
         return "Nothing can be called here; what is done to values are filters: 'data.name | upper'."
     if isinstance(node, nodes.Pow):
         return "'**' is not available."
     return "This is not part of the language of subscriptions."
-
-
-def _refuse(node: nodes.Node, message: str) -> NoReturn:
-    raise RefusedHere(_capital(message), offset_of(node))
-
-
-def offset_of(node: nodes.Node) -> int:
-    """The place of a node: consumers/expressions.py numbers characters where Jinja2 numbers lines. Some nodes (the
-    operands of a comparison) have none; the first one inside them has."""
-    place: int | None = node.lineno
-    if place is None:
-        return next((found - 1 for found in (inner.lineno for inner in node.iter_child_nodes()) if found), 0)
-    return place - 1
-
-
-__all__ = ["OMIT", "Carried", "Constants", "Piece", "RefusedHere", "Translator", "allowed_value", "implied"]

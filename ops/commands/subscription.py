@@ -187,6 +187,7 @@ def _policies(loaded: Subscription) -> str:
     lines += [f"  {name:<15} {value:<9} {loaded.policy_sources.get(name, '')}" for name, value in in_force.items()]
     allowed = ", ".join(sorted(loaded.personal_data_allowed)) or "none"
     lines.append(f"  {'personal data':<15} {allowed}")
+    lines.append(f"  its name is its Kafka group and begins {loaded.dead_topic}: a renamed file is a new subscription")
     return "\n".join(lines)
 
 

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from consumers import filters
-from consumers.filters import FILTERS, OMIT, TEXT_MAX, UNDEFINED, ExpressionFailed
+from consumers import filter_table, filters, operators, values
+from consumers.filter_table import FILTERS
+from consumers.values import OMIT, TEXT_MAX, UNDEFINED, ExpressionFailed
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_times_are_written_in_utc() -> None:
 
 @pytest.mark.parametrize("format", ["%999999999d", "%", "%Ex", "%-d", "%c", "x" * 101])
 def test_formats_that_could_run_away_or_differ_between_machines_are_refused(format: str) -> None:
-    assert filters.bad_format(format)
+    assert filter_table.bad_format(format)
 
 
 def test_values_become_what_json_has() -> None:
@@ -73,7 +74,7 @@ def test_values_become_what_json_has() -> None:
         "b": b"\x00\xff",
         "l": (1, [None, True]),
     }
-    assert filters.plain(value) == {
+    assert values.plain(value) == {
         "t": "2026-05-01T12:00:00.005000Z",
         "d": "2026-05-01",
         "n": "1.10",
@@ -82,7 +83,7 @@ def test_values_become_what_json_has() -> None:
         "l": [1, [None, True]],
     }
     with pytest.raises(ExpressionFailed, match="wrong_type"):
-        filters.plain({"x": object()})
+        values.plain({"x": object()})
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,10 @@ def test_values_become_what_json_has() -> None:
         (lambda: filters.join(["x" * 60_000] * 900), "too_large"),
         (lambda: filters.join(["x"] * 1_000, "y" * 60_000), "too_large"),
         (lambda: filters.join([1, None]), "null"),
-        (lambda: filters.add("x" * 60_000, "x" * 60_000), "too_large"),
-        (lambda: filters.add([1] * 600, [1] * 600), "too_large"),
-        (lambda: filters.add(1, "1"), "wrong_type"),
-        (lambda: filters.number("a"), "wrong_type"),
+        (lambda: operators.add("x" * 60_000, "x" * 60_000), "too_large"),
+        (lambda: operators.add([1] * 600, [1] * 600), "too_large"),
+        (lambda: operators.add(1, "1"), "wrong_type"),
+        (lambda: operators.number("a"), "wrong_type"),
         (lambda: filters.round_(1, -(10**9)), "out_of_range"),
         (lambda: filters.round_(True), "wrong_type"),
         (lambda: filters.truncate("abc", 2, False, "...", 0), "out_of_range"),
@@ -105,23 +106,23 @@ def test_values_become_what_json_has() -> None:
         (lambda: filters.upper("ß" * 60_000), "too_large"),
         (lambda: filters.json(["x" * 60_000] * 2), "too_large"),
         (lambda: filters.json(float("nan")), "out_of_range"),
-        (lambda: filters.text([1]), "wrong_type"),
-        (lambda: filters.text(b"x"), "wrong_type"),
+        (lambda: values.text([1]), "wrong_type"),
+        (lambda: values.text(b"x"), "wrong_type"),
         (lambda: filters.first({}), "wrong_type"),
         (lambda: filters.first([]), "missing"),
-        (lambda: filters.check_result("x" * (TEXT_MAX + 1)), "too_large"),
-        (lambda: filters.check_result([[1] * 1_001]), "too_large"),
-        (lambda: filters.check_result([[1] * 900] * 900), "too_large"),
-        (lambda: filters.check_result(float("inf")), "out_of_range"),
-        (lambda: filters.check_result({1: 2}), "wrong_type"),
-        (lambda: filters.check_result(object()), "wrong_type"),
-        (lambda: filters.check_result(OMIT), "wrong_type"),
+        (lambda: values.check_result("x" * (TEXT_MAX + 1)), "too_large"),
+        (lambda: values.check_result([[1] * 1_001]), "too_large"),
+        (lambda: values.check_result([[1] * 900] * 900), "too_large"),
+        (lambda: values.check_result(float("inf")), "out_of_range"),
+        (lambda: values.check_result({1: 2}), "wrong_type"),
+        (lambda: values.check_result(object()), "wrong_type"),
+        (lambda: values.check_result(OMIT), "wrong_type"),
     ],
 )
 def test_bounds_hold_before_anything_large_is_made(call: Any, code: str) -> None:
     with pytest.raises(Exception) as raised:
         call()
-    assert filters.failed(raised.value).code == code
+    assert values.failed(raised.value).code == code
 
 
 def test_default_replaces_null_and_missing_and_with_true_also_what_is_empty() -> None:
