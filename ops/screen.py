@@ -10,18 +10,23 @@ context's name. rich is imported only when a table is drawn. Not thread-safe: th
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import IO, Any, Literal, TypeAlias
 
 from ops.progress import Progress
+from ops.wording import duration, plain_json, printable, shown
 from schemas.errors import CheckFailedError, InputError, RefusedError
 from schemas.findings import Finding, did_you_mean
+
+__all__ = [
+    "Column", "Output", "OUTPUTS", "Row", "Screen", "duration", "interactive", "plain_json", "printable",
+    "requested_output", "shown", "silence_stdout",
+]  # fmt: skip
 
 Output: TypeAlias = Literal["table", "json", "ndjson", "github"]
 OUTPUTS: tuple[Output, ...] = ("table", "json", "ndjson")
@@ -324,60 +329,6 @@ def requested_output(arguments: Sequence[str]) -> Output:
     return "table"
 
 
-def shown(value: Any) -> str:
-    """A value for people: ``-`` for None, separators in numbers, times in UTC, lists with commas."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.2f}".rstrip("0").rstrip(".")
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if isinstance(value, timedelta):
-        return duration(value)
-    if isinstance(value, Mapping):
-        return plain_json(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(shown(item) for item in value)
-    return str(value)
-
-
-def duration(value: timedelta) -> str:
-    """``3d4h``, ``2h10m``, ``5m``, ``41s``, ``0.4s``: at most two units."""
-    seconds = value.total_seconds()
-    if seconds < 0:
-        return f"-{duration(-value)}"
-    if seconds < 10:
-        return f"{seconds:.1f}".rstrip("0").rstrip(".") + "s"
-    whole = round(seconds)
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        count, whole = divmod(whole, size)
-        if count:
-            parts.append(f"{count}{unit}")
-        elif parts:
-            break
-    return "".join(parts[:2])
-
-
-def printable(text: str, *, lines: bool = False) -> str:
-    """Text that cannot move the cursor or colour a terminal: control characters of foreign data are spelled out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or (lines and char in "\n\t") else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
-def plain_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON of plain values, dates, durations (seconds), bytes (text, else hexadecimal), dataclasses and sets."""
-    return json.dumps(_jsonable(value), ensure_ascii=False, indent=indent, allow_nan=False)
-
-
 def interactive() -> bool:
     """Whether a person can be asked: stdin and stderr are terminals."""
     return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
@@ -396,31 +347,6 @@ def _annotation(finding: Finding) -> str:
     where = f"{finding.path}: " if finding.path else ""
     place = f"file={attribute(finding.file)}{line},title={attribute(finding.rule)}"
     return f"::{finding.severity} {place}::{data(where + finding.message)}"
-
-
-def _jsonable(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if value == value and value not in (float("inf"), float("-inf")) else None
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_jsonable(item) for item in value), key=str)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return value.hex()
-    if is_dataclass(value) and not isinstance(value, type):
-        return _jsonable(asdict(value))
-    return str(value)
 
 
 def _lines(data: Any) -> str:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -90,16 +90,19 @@ class Store:
 
         file = self._state_file(change_id)
         try:
-            return TypeAdapter(Progressed).validate_json(file.read_bytes())
+            content = json.loads(file.read_bytes())
+            if not isinstance(content, dict) or set(content) != {one.name for one in fields(Progressed)}:
+                raise ValueError  # half a file must not read as "nothing was done"
+            return TypeAdapter(Progressed).validate_python(content)
         except FileNotFoundError:
             return Progressed()
-        except (ValidationError, OSError, UnicodeDecodeError):
+        except (ValidationError, ValueError, RecursionError, OSError):
             raise InputError(f"{file} cannot be read. See what was done: backbone change show {change_id}") from None
 
     def keep(self, change_id: str, progressed: Progressed) -> None:
         """Write how far it has come, on the disk when this returns."""
         progressed.at = datetime.now(UTC).isoformat(timespec="seconds")
-        content = {name: getattr(progressed, name) for name in Progressed.__slots__}
+        content = {one.name: getattr(progressed, one.name) for one in fields(progressed)}
         _write(self._state_file(change_id), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
     @contextlib.contextmanager

@@ -144,6 +144,13 @@ def test_a_broken_state_file_is_one_sentence(tmp_path: Path, content: bytes) -> 
         Store(tmp_path).progressed("ch-23456")
 
 
+def test_half_a_state_file_does_not_read_as_nothing_was_done(tmp_path: Path) -> None:
+    """``{}`` used to be taken for a change that was only planned: it could have been applied a second time."""
+    (tmp_path / "ch-23456.state.json").write_text("{}")
+    with pytest.raises(InputError):
+        Store(tmp_path).progressed("ch-23456")
+
+
 def test_one_process_at_a_time_applies_a_change(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.locked("ch-23456"), pytest.raises(RefusedError, match="another process"), store.locked("ch-23456"):

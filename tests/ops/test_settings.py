@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.connector import connector_types
-from ops.settings import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS, Project, load_project, redacted_url, resolve
+from ops.project_file import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS
+from ops.settings import Project, load_project, redacted_url, resolve
 from producers.kafka import PINNED
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 

@@ -1,0 +1,197 @@
+"""What may stand in backbone.toml, and the sentence for whatever may not. Reads the file, resolves nothing."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from schemas.errors import InputError
+from schemas.findings import did_you_mean
+
+SECRET_KAFKA_KEYS = frozenset({
+    "sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem",
+    "ssl.keystore.password", "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+})  # fmt: skip
+PINNED_KAFKA_KEYS: Mapping[str, str] = {
+    "enable.auto.commit": "an event is committed only after its outcome",
+    "enable.auto.offset.store": "an event is committed only after its outcome",
+    "auto.offset.reset": "a position is never guessed",
+    "isolation.level": "aborted transactions must not be delivered",
+    "check.crcs": "broken bytes must not be delivered",
+    "fetch.queue.backoff.ms": "back-pressure depends on it",
+    "queued.max.messages.kbytes": "it bounds the memory",
+    "max.poll.interval.ms": "the runtime's own limits are set below it",
+    "allow.auto.create.topics": "nothing is created by a typo",
+    "socket.keepalive.enable": "long-idle connections must not die unnoticed",
+    "enable.idempotence": "the order of a key and the absence of duplicates depend on it",
+    "acks": "what is acknowledged must not be lost",
+    "message.timeout.ms": "it bounds how long an outcome may be open",
+    "queue.buffering.max.messages": "it bounds the memory",
+    "queue.buffering.max.kbytes": "it bounds the memory",
+    "partitioner": "every producer must send a key to the same partition",
+    "topic.metadata.propagation.max.ms": "an unknown topic must be said quickly",
+    "linger.ms": "it is measured",
+    "compression.type": "it is measured",
+    "group.id": "a subscription's name is its group",
+    "group.instance.id": "rebalances depend on it",
+    "partition.assignment.strategy": "sources and inbox must be assigned together",
+    "group.remote.assignor": "sources and inbox must be assigned together",
+    "transactional.id": "the outcome of a publish does not wait for a transaction",
+}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _reference(value: Any) -> Any:
+    if isinstance(value, str) and not is_reference(value):
+        raise ValueError("a credential does not stand in this file; write env:NAME or file:PATH")
+    return value
+
+
+Reference = Annotated[str, BeforeValidator(_reference)]
+"""``env:NAME`` or ``file:PATH``."""
+
+
+class ProjectTable(_Table):
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    schemas: str
+    subscriptions: str
+    models: str | None = None
+
+
+class RegistryTable(_Table):
+    url: str | None = None
+    username: str | None = None
+    password: Reference | None = None
+    token: Reference | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class TopicsTable(_Table):
+    """How topics are created here. ``replication`` None: 3, or as many brokers as there are."""
+
+    partitions: int = Field(default=12, ge=1, le=1000)
+    replication: int | None = Field(default=None, ge=1, le=15)
+
+
+class ContextTable(_Table):
+    production: bool = False
+    kafka: dict[str, Any] = Field(default_factory=dict)
+    registry: RegistryTable = RegistryTable()
+    topics: TopicsTable = TopicsTable()
+    ledger: Reference | None = None
+    connections: Literal["fake"] | dict[str, dict[str, Any]] = Field(default_factory=dict)
+    fakes: dict[str, str] = Field(default_factory=dict)
+
+
+class ConnectionTable(BaseModel):
+    """``connector`` and what the data map says of the vendor are ours; everything else is the connector's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+    connector: str
+    region: str | None = None
+    sub_processor: str | None = None
+    rate: str | None = Field(default=None, pattern=r"^\d+/(\d+)?(ms|s|m|h)$")
+
+
+class File(_Table):
+    project: ProjectTable
+    connections: dict[str, ConnectionTable] = Field(default_factory=dict)
+    contexts: dict[str, ContextTable] = Field(default_factory=dict)
+
+
+def read_file(file: Path) -> File:
+    """The file's content, checked. Raises InputError naming file, key and what is wrong, never a value."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file} is not valid TOML: {error}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not UTF-8 text.") from None
+    except RecursionError:
+        raise InputError(f"{file} is nested too deeply.") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from None
+    contexts = content.get("contexts")
+    for name, table in contexts.items() if isinstance(contexts, dict) else ():
+        if isinstance(table, dict) and isinstance(table.get("kafka"), dict):
+            table["kafka"] = _dotted(table["kafka"])
+            _check_kafka(file, name, table["kafka"])
+    try:
+        return File.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{file}: {sentence(error, File)}") from None
+
+
+def is_reference(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("env:", "file:")) and len(value.partition(":")[2]) > 0
+
+
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """A pydantic error as one sentence: key, what is wrong, what there is. Never the value: it may be a secret."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    first = found[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in ("dict[str,dict[str,any]]", "literal['fake']"))
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    match first["type"]:
+        case "extra_forbidden":
+            known = _known_keys(model, first["loc"][:-1])
+            hint = did_you_mean(str(first["loc"][-1]), known)
+            return f"there is no setting '{path}'.{hint} Known here: {', '.join(sorted(known))}{more}."
+        case "missing":
+            return f"'{path}' is missing{more}."
+        case "value_error":
+            message = first["msg"].removeprefix("Value error, ")
+            return f"'{path}': {message}{more}."
+        case _:
+            message = first["msg"]
+            return f"'{path}': {message[:1].lower()}{message[1:]}{more}."
+
+
+def _check_kafka(file: Path, context: str, table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        place = f"{file}: contexts.{context}.kafka"
+        if key in PINNED_KAFKA_KEYS:
+            raise InputError(f"{place}: '{key}' cannot be set: {PINNED_KAFKA_KEYS[key]}. Leave it out.")
+        if not isinstance(value, str | int | float | bool):
+            raise InputError(f"{place}: '{key}' is a text, a number or true/false.")
+        if key in SECRET_KAFKA_KEYS and not is_reference(value):
+            raise InputError(
+                f"{place}: '{key}' is a credential and does not stand in this file. Write env:NAME or file:PATH."
+            )
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``bootstrap.servers = …`` is a nested table in TOML; librdkafka's name has a dot."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The settings that exist at a place of the file, for suggestions."""
+    current: Any = model
+    for part in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = None if field is None else field.annotation
+        else:
+            # a table of tables: the part is a name somebody chose
+            models = [item for item in getattr(current, "__args__", ()) if isinstance(item, type)]
+            current = next((item for item in models if issubclass(item, BaseModel)), None)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return list(current.model_fields)
+    return []
