@@ -1,0 +1,289 @@
+"""The kind ``rewind``: moves committed positions. Our workers are asked to leave first, and come back by themselves.
+
+The request to leave carries the moment it ends (``LEAVE_MAX``), so that workers return even if the machine of the
+person who asked dies in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from consumers.control import Leave, Start, leave_record, start_record, timestamp
+from ops.changes.group_positions import committed, described, remove_positions, set_positions
+from ops.changes.kinds import ChangeKind
+from ops.changes.plan import JsonValue, Plan, new_plan
+from ops.changes.rewind_plan import ASK, RETURN, SET, STEPS_FOREIGN, STEPS_OURS, members_in_words
+from ops.changes.store import Journal
+from ops.lag.cluster import Cluster, Commit, Place
+from schemas.errors import BackboneError, RefusedError
+
+if TYPE_CHECKING:
+    from consumers.control import AttachedSubscription
+    from ops.app import App
+
+LEAVE_MAX = timedelta(minutes=5)
+EMPTY_WITHIN_S = 60.0
+"""Workers drain for up to 25 s before they leave; one that was killed is noticed by its session's end, 45 s."""
+
+GONE_AGAIN = "Nothing was changed. Plan it again."
+
+
+def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
+    attached = _attached(app, plan)
+    if SET in done:
+        return
+    if attached is None:
+        group = described(app, plan.subject)
+        if group.members:
+            raise RefusedError(
+                f"{plan.subject} has members by now: {members_in_words(group.members)}. Stop them first. "
+                "Nothing was changed."
+            )
+    if "before" in _noted(app, plan):
+        return  # an earlier try was cut while it set them: what stands there now is its own doing
+    _check_places(app, plan)
+    _check_stood(plan, committed(app, plan.subject), attached is not None)
+
+
+def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
+    if not plan.preconditions["ours"]:
+        _set(app, plan, journal)
+    else:
+        if SET not in journal.done:
+            _ask_to_leave(app, plan, journal)
+            _set(app, plan, journal)
+        with journal.step(RETURN) as todo:
+            if todo:
+                _write(app, [leave_record(plan.subject, None)])
+    now = committed(app, plan.subject)
+    return {key: now[place].offset if place in now else None for key, place in _places(plan).items()}
+
+
+def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:
+    if "before" not in notes:
+        raise RefusedError(f"{plan.id} did not come to set a position: there is nothing to take back.")
+    attached = _attached(app, plan)
+    before = _read(notes["before"])
+    targets = {(topic, partition): offset for topic, partition, offset, _ in plan.details["set"]}
+    starts = {(topic, partition): offset for topic, partition, offset, _ in plan.details["starts"]}
+    now = committed(app, plan.subject)
+    limits = {}
+    for place, target in targets.items():
+        old = before[place].offset if place in before else starts.get(place, target)
+        # a rewind: what stood before the old position has been read twice and is not read again from it; a skip: what
+        # was read behind the target would be read again from the old position
+        limits[place] = max(old, target)
+        at = now[place].offset if place in now else None
+        if at is not None and at < min(old, target):
+            raise RefusedError(
+                f"{plan.id} cannot be taken back: {_key(place)} was moved to {at:,} since, by somebody else."
+            )
+    once_more = sum(max(0, now[place].offset - limit) for place, limit in limits.items() if place in now)
+    if once_more:
+        raise RefusedError(
+            f"{plan.id} cannot be taken back: {plan.subject} has gone on since, and about {once_more:,} events would "
+            "be processed once more."
+        )
+    restored = {place: before[place] for place in targets if place in before}
+    removed = sorted(place for place in targets if place not in before)
+    stands = {place: now[place].offset if place in now else None for place in sorted(targets)}
+    backs = {place: before[place].offset if place in before else None for place in sorted(targets)}
+    return new_plan(
+        app,
+        kind="rewind",
+        subject=plan.subject,
+        title=f"take back {plan.id}: {plan.title}",
+        rows=[_row_back(place, stands[place], backs[place]) for place in stands],
+        summary=[f"{len(restored)} positions are restored, {len(removed)} removed"],
+        steps=STEPS_OURS if attached is not None else STEPS_FOREIGN,
+        preconditions=plan.preconditions,
+        before={_key(place): at for place, at in stands.items()},
+        after={_key(place): back for place, back in backs.items()},
+        details={
+            "set": _written(restored),
+            "remove": [list(place) for place in removed],
+            "stood": [[*place, at, backs[place]] for place, at in stands.items()],
+            "limits": [[*place, limit] for place, limit in sorted(limits.items())],
+            "starts": plan.details["starts"],
+            "undo": True,
+        },
+        undoes=plan.id,
+    )
+
+
+def _row_back(place: Place, at: int | None, back: int | None) -> dict[str, JsonValue]:
+    known = at is not None and back is not None
+    return {
+        "topic": place[0],
+        "partition": place[1],
+        "committed": at,
+        "target": back,
+        "again": max(0, (at or 0) - (back or 0)) if known else 0,
+        "skipped": max(0, (back or 0) - (at or 0)) if known else 0,
+        "first_record": None,
+        "note": "the position is removed" if back is None else "",
+    }
+
+
+# ---- the steps ------------------------------------------------------------------------------------------------------
+
+
+def _ask_to_leave(app: App, plan: Plan, journal: Journal) -> None:
+    """Also after a cut: the workers may have come back meanwhile, so it is asked again whatever the journal says."""
+    with journal.step(ASK), _coming_back_on_error(app, plan.subject):
+        until = timestamp(datetime.now(UTC) + LEAVE_MAX)
+        _write(app, [leave_record(plan.subject, Leave(change=plan.id, until=until))])
+        deadline = time.monotonic() + EMPTY_WITHIN_S
+        while (group := described(app, plan.subject)).members:
+            if time.monotonic() > deadline:
+                raise RefusedError(
+                    f"{plan.subject} still has members after {EMPTY_WITHIN_S:.0f} s: "
+                    f"{members_in_words(group.members)}. They are no workers of this backbone, or they hang. "
+                    "Nothing was changed."
+                )
+            time.sleep(0.2)  # a group cannot be waited for, only asked
+        if "before" not in journal.notes:
+            _check_stood(plan, committed(app, plan.subject), ours=True)
+
+
+def _set(app: App, plan: Plan, journal: Journal) -> None:
+    name = plan.subject
+    with journal.step(SET) as todo:
+        if not todo:
+            return
+        if "before" not in journal.notes:
+            # what undo restores, and what a second try must not take for the state before
+            journal.note("before", _written(committed(app, name)))
+        before = _read(journal.notes["before"])
+        wanted = {(t, p): Commit(offset, metadata) for t, p, offset, metadata in plan.details["set"]}
+        removed = {(topic, partition) for topic, partition in plan.details["remove"]}
+        with _coming_back_on_refusal(app, plan):
+            if removed:
+                kept = {place: commit for place, commit in before.items() if place not in removed} | wanted
+                # a position in a topic that was deleted cannot be set again, and is of no use to anybody
+                there = Cluster(app.admin(), app.consumer).starts(kept)
+                remove_positions(app, name, {place: commit for place, commit in kept.items() if place in there})
+            else:
+                set_positions(app, name, wanted)
+        # A start that waited for its first commit has it now; taken back, it waits again.
+        state: Literal["pending", "started"] = "pending" if plan.details["undo"] else "started"
+        _write(
+            app,
+            [
+                start_record(name, topic, p, Start(offset=offset, state=state, at=at))
+                for topic, p, offset, at in plan.details["starts"]
+            ],
+        )
+
+
+@contextlib.contextmanager
+def _coming_back_on_error(app: App, name: str) -> Iterator[None]:
+    """Nothing was changed yet, so whatever happens (Ctrl-C too) the workers need not stay away."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(BackboneError):  # they come back by themselves when the request has run out
+            _write(app, [leave_record(name, None)])
+        raise
+
+
+@contextlib.contextmanager
+def _coming_back_on_refusal(app: App, plan: Plan) -> Iterator[None]:
+    """Refused as a whole: the workers may go on where they were. Half done they stay away until the request runs out,
+    so that the person can go on or take it back before anything is read from the new places."""
+    try:
+        yield
+    except RefusedError:
+        if plan.preconditions["ours"]:
+            with contextlib.suppress(BackboneError):
+                _write(app, [leave_record(plan.subject, None)])
+        raise
+
+
+def _write(app: App, records: list[Any]) -> None:
+    from ops.control import write_control
+
+    if records:
+        write_control(app, records)
+
+
+# ---- whether it still holds -----------------------------------------------------------------------------------------
+
+
+def _attached(app: App, plan: Plan) -> AttachedSubscription | None:
+    attached = app.control().subscriptions.get(plan.subject)
+    if (attached is not None) != plan.preconditions["ours"]:
+        now = "attached" if attached is not None else "not attached any more"
+        raise RefusedError(f"{plan.subject} is {now}, so {plan.id} does not hold. {GONE_AGAIN}")
+    return attached
+
+
+def _noted(app: App, plan: Plan) -> Mapping[str, JsonValue]:
+    from ops.changes.store import Store
+
+    return Store.of(app).progressed(plan.id).notes
+
+
+def _check_places(app: App, plan: Plan) -> None:
+    """Every target still stands in its log."""
+    cluster = Cluster(app.admin(), app.consumer)
+    wanted = {(topic, partition): offset for topic, partition, offset, _ in plan.details["set"]}
+    starts, ends = cluster.starts(wanted), cluster.ends(wanted, "uncommitted")
+    for place, offset in sorted(wanted.items()):
+        if place not in starts:
+            raise RefusedError(f"{_key(place)} does not exist any more. {GONE_AGAIN}")
+        if offset > ends[place]:
+            raise RefusedError(f"{_key(place)} ends at {ends[place]:,} now, before {offset:,}. {GONE_AGAIN}")
+        if offset < starts[place] and not plan.details["undo"]:
+            raise RefusedError(
+                f"The records of {_key(place)} from {offset:,} to {starts[place]:,} are deleted by now. {GONE_AGAIN}"
+            )
+
+
+def _check_stood(plan: Plan, now: Mapping[Place, Commit], ours: bool) -> None:
+    """A foreign group stands where it stood. One of ours may have gone on meanwhile, but not come back, and not passed
+    the place that it was to be moved forward to, or that its old position can still be restored behind."""
+    limits = {(topic, partition): limit for topic, partition, limit in plan.details["limits"]}
+    for topic, partition, stood, target in plan.details["stood"]:
+        commit = now.get((topic, partition))
+        at = None if commit is None else commit.offset
+        if at == stood or (at is None and ours and not plan.details["undo"]):
+            continue
+        moved = f"{topic}/{partition} of {plan.subject} moved from {_or_none(stood)} to {_or_none(at)} meanwhile"
+        if plan.details["undo"]:
+            if ours and at is not None and at <= limits[topic, partition]:
+                continue
+            raise RefusedError(f"{moved}: {plan.undoes} cannot be taken back any more. Nothing was changed.")
+        if not ours or at is None or (stood is not None and (at < stood or stood < target < at)):
+            raise RefusedError(f"{moved}. {GONE_AGAIN}")
+
+
+# ---- positions as JSON ----------------------------------------------------------------------------------------------
+
+
+def _written(positions: Mapping[Place, Commit]) -> list[JsonValue]:
+    return [[*place, commit.offset, commit.metadata] for place, commit in sorted(positions.items())]
+
+
+def _read(written: JsonValue) -> dict[Place, Commit]:
+    return {(topic, partition): Commit(offset, metadata) for topic, partition, offset, metadata in written}
+
+
+def _places(plan: Plan) -> dict[str, Place]:
+    changed = [(t, p) for t, p, _, _ in plan.details["set"]] + [(t, p) for t, p in plan.details["remove"]]
+    return {_key(place): place for place in changed}
+
+
+def _key(place: Place) -> str:
+    return f"{place[0]}/{place[1]}"
+
+
+def _or_none(offset: int | None) -> str:
+    return "no commit" if offset is None else f"{offset:,}"
+
+
+KIND = ChangeKind(name="rewind", precheck=precheck, act=act, undo=undo)
