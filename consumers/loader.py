@@ -18,7 +18,7 @@ from consumers.routes import Problem, compile_route, condition
 from consumers.subscription import Policies, Retry, Route, Subscription
 from consumers.subscription_file import RouteForm, SubscriptionForm, TestForm, dotted, read_form
 from consumers.yaml_file import Node
-from schemas.contract import PERSONAL_DATA_CLASSES, Contract, Contracts
+from schemas.contract import PERSONAL_DATA_CLASSES, Contract, Contracts, engine_contracts
 from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.event import Event
@@ -98,7 +98,9 @@ class _Loading:
         file: str,
     ) -> None:
         self._name, self._text, self._root, self._form, self._file = name, text, root, form, file
-        self._contracts, self._connections, self._folder = contracts, connections, folder
+        # the backbone's own events may be read too, by their full names
+        self._contracts = Contracts({**engine_contracts(), **contracts})
+        self._connections, self._folder = connections, folder
         self._frozen = None if frozen is None else frozenset(frozen)
         self._expected = expected
         self._findings: list[Finding] = []
@@ -125,6 +127,8 @@ class _Loading:
         policies, sources = self._policies(connector, {event for events in read for event in events})
         self._check_order(connector, read)
         tests = self._tests(connector)
+        if not self._routes and not self._findings:
+            self._error(("routes",), "event", "It reads no event: none of those that were frozen is known here.")
         if connector is None or any(finding.severity == "error" for finding in self._findings):
             return None, _in_order(self._findings)
         hashes = {file: source.sha256 for file, source in sorted(self._sources.items())}
@@ -156,8 +160,8 @@ class _Loading:
             self._error((), "name", f"'{name}' is a reserved name: call the file something else.")
         elif not _NAME.match(name) or len(name) > NAME_MAX:
             self._error(
-                (), "name", f"'{name[:NAME_MAX]}' is no name for a subscription (its file's name): lower-case letters and "
-                f"digits with single dashes between them, at most {NAME_MAX}.",
+                (), "name", f"'{name[:NAME_MAX]}' is no name for a subscription (its file's name): lower-case letters \"
+                f\"and digits with single dashes between them, at most {NAME_MAX}.",
             )  # fmt: skip
 
     def _check_personal_data(self) -> None:

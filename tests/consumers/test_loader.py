@@ -257,6 +257,16 @@ def test_wildcards_stand_for_the_events_known_or_frozen_and_never_for_the_backbo
     assert finding(findings).rule in ("replaced", "personal-data")
 
 
+def test_the_backbones_own_events_are_read_by_their_full_names(tmp_path: Path) -> None:
+    text = route("{title: '{{ event.name }}'}", "backbone.ChangeApplied")
+    assert set(loaded(tmp_path, text).routes) == {"backbone.ChangeApplied"}
+
+
+def test_a_subscription_that_reads_nothing_any_more_is_refused(tmp_path: Path) -> None:
+    _, findings = checked(tmp_path, route("{title: '{{ event.id }}'}", "'shop.*'"), events=["shop.Gone"])
+    assert "reads no event" in finding(findings).message
+
+
 def test_a_finding_of_some_events_of_a_route_names_them(tmp_path: Path) -> None:
     text = route("{title: '{{ data.reason }}'}", "[shop.Cancelled, depot.Moved]")
     found = finding(checked(tmp_path, text)[1])
