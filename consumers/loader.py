@@ -160,8 +160,8 @@ class _Loading:
             self._error((), "name", f"'{name}' is a reserved name: call the file something else.")
         elif not _NAME.match(name) or len(name) > NAME_MAX:
             self._error(
-                (), "name", f"'{name[:NAME_MAX]}' is no name for a subscription (its file's name): lower-case letters \"
-                f\"and digits with single dashes between them, at most {NAME_MAX}.",
+                (), "name", f"'{name[:NAME_MAX]}' is no name for a subscription (its file's name): lower-case letters "
+                f"and digits with single dashes between them, at most {NAME_MAX}.",
             )  # fmt: skip
 
     def _check_personal_data(self) -> None:
