@@ -208,7 +208,9 @@ def _report(app: App, plan: Plan, after: Mapping[str, Any]) -> None:
     if app.screen.output != "table":
         app.screen.document("change", _data(app, plan, "applied", after))
     undoable = kind(plan.kind).undo is not None and not plan.undoes
-    app.screen.say(f"Done: {plan.id}." + (f" Take it back: {_line(app, 'undo', plan)}" if undoable else ""))
+    app.screen.say(
+        f"Done: {plan.title} ({plan.id})." + (f" Take it back: {_line(app, 'undo', plan)}" if undoable else "")
+    )
 
 
 def _data(app: App, plan: Plan, state: str, after: Mapping[str, Any]) -> dict[str, Any]:

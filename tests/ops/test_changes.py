@@ -222,6 +222,61 @@ def test_an_interrupted_change_is_resumed_by_its_id(app: App, switch: Switch) ->
     assert switch.acted == ["one", "two"]
 
 
+KILLED = """
+import os, pathlib, signal, sys, types
+from ops.app import App
+from ops.changes import ChangeKind, apply_by_id, kinds, new_plan, run_change
+
+state = pathlib.Path(sys.argv[1])
+
+def act(app, plan, journal):
+    for name in plan.steps:
+        with journal.step(name) as todo:
+            if todo:
+                with state.open("a") as file:
+                    file.write(name + " ")
+                if name == "two" and "killed" not in state.read_text():
+                    state.write_text(state.read_text() + "killed ")
+                    os.kill(os.getpid(), signal.SIGKILL)
+    return {"state": state.read_text()}
+
+module = types.ModuleType("killed_kind")
+module.KIND = ChangeKind(name="killed", precheck=lambda app, plan, done: None, act=act)
+sys.modules["killed_kind"] = module
+kinds.KINDS["killed"] = "killed_kind"
+app = App()
+if sys.argv[2:]:
+    apply_by_id(app, sys.argv[2])
+else:
+    plan = new_plan(app, kind="killed", subject="x", title="x", steps=["one", "two", "three"])
+    print(plan.id, flush=True)
+    run_change(app, plan, apply=True, yes=True)
+app.close()
+"""
+
+
+def test_a_change_that_was_killed_goes_on_with_the_step_it_was_killed_in(project: TestProject, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "BACKBONE_PROJECT": str(project.folder)}
+        command = [sys.executable, "-c", KILLED, str(state), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+
+    first = run()
+    assert first.returncode == -9
+    change_id = first.stdout.split()[0]
+    shown = project.document("change", "show", change_id)["data"]
+    assert (shown["state"], shown["doing"]) == ("partly", "two")
+    assert [step["done"] for step in shown["steps"]] == [True, False, False]
+    assert [line["phase"] for line in shown["audit"]] == ["planned"]
+    second = run(change_id)
+    assert second.returncode == 0, second.stderr
+    # killed between the effect and its record: the step is done again, the one before it is not
+    assert state.read_text().split() == ["one", "two", "killed", "two", "three"]
+    assert project.document("change", "show", change_id)["data"]["state"] == "applied"
+
+
 def test_what_was_never_applied_cannot_be_taken_back(app: App, switch: Switch) -> None:
     plan = switch_plan(app)
     run_change(app, plan, apply=False)
