@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One subscription in the end. ``applied`` are distinct deliveries the vendor itself counts; ``duplicates`` what
-    it was asked once more (absorbed by upserts; a repeated message at Slack); ``differing`` how many of its objects
-    are not as the story says."""
+    """One subscription in the end. ``applied`` are distinct deliveries the vendor itself counts; ``duplicates`` what it
+    was asked once more (absorbed by upserts; a repeated message at Slack; None where the vendor cannot know);
+    ``differing`` how many of its objects are not as the story says."""
 
     subscription: str
     vendor: str
     expected: int
     applied: int
-    duplicates: int
+    duplicates: int | None
     dead_letters: int
     lag: int | None
     differing: int
@@ -34,11 +34,15 @@ def render(acked: int, rows: Sequence[Row]) -> str:
         f"{'LOST':>6}{'WRONG':>7}",
     ]
     lines += [
-        f"{r.subscription:<16}{r.vendor:<9}{r.expected:>9,}{r.applied:>9,}{r.duplicates:>12,}{r.dead_letters:>6}"
-        f"{'-' if r.lag is None else r.lag:>5}{r.lost:>6}{r.differing:>7}"
+        f"{r.subscription:<16}{r.vendor:<9}{r.expected:>9,}{r.applied:>9,}{_number(r.duplicates):>12}{r.dead_letters:>6}"
+        f"{_number(r.lag):>5}{r.lost:>6}{r.differing:>7}"
         for r in rows
     ]
     return "\n".join(lines)
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
 def judge(published: int, acked: int, rows: Sequence[Row]) -> list[str]:
