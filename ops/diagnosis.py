@@ -98,6 +98,7 @@ def problems_of(case: Case, now: datetime) -> list[Problem]:
 
 
 def _problem(case: Case, kind: Kind, cause: str, command: str, age_s: float | None = None) -> Problem:
+    age_s = None if age_s is None else round(age_s, 3)
     return Problem(
         kind=kind, subject=case.attached.name, cause=cause, age_s=age_s, owner=case.header.owner, command=command
     )

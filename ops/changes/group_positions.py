@@ -67,9 +67,9 @@ def set_positions(app: App, name: str, positions: Mapping[Place, Commit]) -> Non
         if waiting:
             time.sleep(0.1)  # nobody says when a coordinator is ready; the deadline bounds it
     if refused:
-        place, error = next(iter(sorted(refused.items())))
+        place = min(refused)
         sentence = f"{len(refused)} of {len(positions)} positions of {name} were not set"
-        because = f"{place[0]}/{place[1]}: {_in_words(error)}"
+        because = f"{place[0]}/{place[1]}: {_in_words(refused[place])}"
         if len(refused) == len(positions):
             raise RefusedError(f"{sentence} ({because}). Nothing was changed.")
         raise PartlyDoneError(f"{sentence} ({because}).")

@@ -85,9 +85,9 @@ def lag(
     _judge(groups, fail_over)
 
 
-def _show(app: App, groups: Sequence[GroupLag]) -> None:
+def _show(app: App, groups: Sequence[GroupLag], *, watched: bool = False) -> None:
     _warn(app, groups)
-    rows, columns = _table(groups, verbose=app.screen.verbose, watched=False)
+    rows, columns = _table(groups, verbose=app.screen.verbose, watched=watched)
     app.screen.rows("lag", rows, columns, empty="There are no groups.")
 
 
@@ -105,16 +105,17 @@ def _watch(
             due = max(due + every.total_seconds(), time.monotonic())
             time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
 
-    if app.screen.output == "ndjson":
-        for groups in rounds():
-            _show(app, groups)
-            _judge(groups, fail_over)
-        return
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
-    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    if app.screen.output == "ndjson" or not console.is_terminal:
+        for groups in rounds():
+            _show(app, groups, watched=True)
+            _judge(groups, fail_over)
+        return
+    # redrawn in place, so that the last look stays on the screen when it ends
+    with Live(console=console, auto_refresh=False) as live:
         for groups in rounds():
             rows, columns = _table(groups, verbose=app.screen.verbose, watched=True)
             where = "" if app.screen.context == "local" else f"{app.screen.context} · "

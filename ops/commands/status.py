@@ -180,6 +180,7 @@ def _full_text(app: App) -> Any:
         from ops.diagnosis import Problem
 
         state = data["state"]
+        members = len(data["members"])
         by = ", ".join(part for part in (state["by"], state["at"]) if part)
         lines = {
             "description": data["description"],
@@ -188,8 +189,11 @@ def _full_text(app: App) -> Any:
             "state": state["state"] + (f" ({by})" if by else ""),
             "connection": f"{data['connection']['name']}, {data['connection']['state']}",
             "events": data["events"],
-            "group": f"{data['group']}, {len(data['members'])} members",
-            "lag": f"{data['lag']:,} offsets, oldest {_age(data['lag_seconds'])}, promised {_age(data['slo_seconds'])}",
+            "group": "nobody has joined it yet"
+            if data["group"] == "dead"
+            else f"{data['group']}, {members} member{'' if members == 1 else 's'}",
+            "lag": f"{data['lag']:,} offsets, the oldest waits {_age(data['lag_seconds'])}" if data["lag"] else "none",
+            "promised": f"at most {_age(data['slo_seconds'])}",
             "dead letters": data["dead_letters"]["open"],
         }
         width = max(len(label) for label in lines)

@@ -62,6 +62,7 @@ def configure(json: bool | None = None, *, level: str = "info", stream: TextIO |
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json, key="time"),
         _exception_without_text,
+        _when_and_what_first,
     ]
     last: Processor
     if as_json:
@@ -98,6 +99,11 @@ def logger() -> FilteringBoundLogger:
 
 def _one_line(content: Any, default: Callable[[Any], Any], **_: Any) -> str:
     return json.dumps(content, default=default, ensure_ascii=False, separators=(",", ":"))
+
+
+def _when_and_what_first(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    first = {name: line.pop(name) for name in ("time", "level", "event") if name in line}
+    return first | dict(line)
 
 
 def _exception_without_text(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

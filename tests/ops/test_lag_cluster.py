@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 
-from ops.lag.cluster import Cluster
+from ops.lag.cluster import Answers, Cluster, Group
 from ops.lag.measure import GroupLag, LagReader, Subject
 from ops.local.artifacts import artifacts
 from ops.local.java import find_java
@@ -276,3 +277,25 @@ def test_positions_move_and_so_do_trend_and_eta(
     assert second.status == "OK"
     broker.commit(prefix, topic, {0: 5})
     assert one(reader, prefix).status == "REWOUND"
+
+
+def test_a_group_whose_coordinator_is_moving_is_not_asked_for_its_positions(broker: Broker, prefix: str) -> None:
+    """librdkafka 2.16 ended the whole process (SIGSEGV) when it was: ``status`` right after a broker's start."""
+    loading = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+    asked: list[str] = []
+
+    class Moving(Cluster):
+        def groups(self, names: Iterable[str]) -> Answers[Group]:
+            found = {name: Group(name, "empty") for name in names if name != prefix}
+            return Answers(found, {prefix: loading})
+
+        def _commits(self, names: Any, answers: Any, *, require_stable: bool) -> list[str]:
+            asked.extend(names)
+            return super()._commits(names, answers, require_stable=require_stable)
+
+    (moving, other) = LagReader(Moving(broker.admin, broker.consumer)).measure(
+        [Subject(name=prefix), Subject(name=f"{prefix}-other")]
+    )
+    assert asked == [f"{prefix}-other"]
+    assert moving.problem is loading
+    assert other.problem is None

@@ -426,9 +426,6 @@ class Alters:
             def name(self) -> str:
                 return self._name
 
-            def __lt__(self, other: Any) -> bool:
-                return self._name < other._name
-
         return {place: Error(name) for place, name in self.refused.items() if place in positions}
 
 
