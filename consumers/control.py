@@ -202,7 +202,8 @@ def begin_at(
     if start is not None:
         return NoPosition(
             f"the committed position of {topic}/{partition} is gone (a group that is empty for 7 days loses its "
-            f"offsets); it began at {start.offset}. Choose where to go on: backbone rewind {name} --to POSITION"
+            f"offsets); it began at {start.offset}. Choose where to go on: backbone rewind {name} --to POSITION, then: "
+            f"backbone subscription resume {name}"
         )
     attached_with = 0 if subscription.definition is None else subscription.definition.topics.get(topic, 0)
     if attached_with and partition >= attached_with:

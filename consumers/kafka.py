@@ -318,7 +318,7 @@ class Owner:
         gone = f"{low - at} events were deleted before they were read" if at < low else f"the log ends at {high}"
         return (
             f"the position {at} of {topic}/{partition} is out of range: it holds {low} to {high}, {gone}. Choose where "
-            f"to go on: backbone rewind {self._settings['group.id']} --to POSITION"
+            f"to go on: backbone rewind {self._group} --to POSITION, then: backbone subscription resume {self._group}"
         )
 
     def _broken(self, error: KafkaError) -> None:

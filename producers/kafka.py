@@ -15,7 +15,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.errors import Backpressure
-from producers.settled import Acknowledged, Headers, OnSettled, SendFailed, Settled
+from producers.settled import RECORD_BYTES_MAX, Acknowledged, Headers, OnSettled, SendFailed, Settled
 from schemas.errors import InputError, RefusedError
 from schemas.findings import did_you_mean
 
@@ -69,7 +69,7 @@ _NEVER_WRITTEN: Final = frozenset({
 """Answers after which the record is certainly not in the log. Everything else is unknown: never guess that it is not.
 Two limits: the client does not tell whether an earlier attempt of the same record was written before a permission was
 taken away between two attempts; such a record is called rejected. And where a topic takes less than the client puts
-into a batch (``max.message.bytes`` below 1 MB; ours are created with Kafka's default, which is above), the broker
+into a batch (``max.message.bytes`` below 1 MB; ours are created with more), the broker
 refuses whole batches and small records with them; sending those again alone would pass later ones of their key."""
 
 
@@ -86,6 +86,8 @@ def producer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         merged[name] = value
     if not merged.get("bootstrap.servers") and not merged.get("metadata.broker.list"):
         raise InputError("The Kafka setting 'bootstrap.servers' is missing: host:port of one or more brokers.")
+    # The topics take events of 1 MiB and their dead letters; the client's own default would refuse those.
+    merged.setdefault("message.max.bytes", RECORD_BYTES_MAX)
     merged.update({name: fixed for name, (fixed, _) in PINNED.items()})
     return merged
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from producers.errors import Backpressure
 from producers.facts import Observer
 from producers.publisher import Acknowledgement, Publisher
-from producers.settled import Acknowledged, Headers, OnSettled, SendFailed
+from producers.settled import RECORD_BYTES_MAX, Acknowledged, Headers, OnSettled, SendFailed
 from schemas.event import Event, Record
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from schemas.registry import Registry
 
 Answer: TypeAlias = Literal["rejected", "unknown", "unknown but written", "backpressure", "late"]
-
-RECORD_BYTES_MAX: Final = 1_000_000
-"""What Kafka's client takes by default (``message.max.bytes``)."""
 
 
 class MemoryPublisher(Publisher):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+
+RECORD_BYTES_MAX: Final = (1 << 20) + (128 << 10)
+"""A value of 1 MiB with its key, its headers and those of a dead letter, as the topics are created to take them."""
 
 
 class Acknowledged(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +33,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, stack: Stack, prefix: 
 def nothing_lost_and_in_order(world: World) -> None:
     """Every event applied, per key first in log order, and the last state of every contact is the last event's."""
     assert world.contacts() == world.final_numbers()
-    wanted = {key: [trace(world, key, number) for number in numbers] for key, numbers in world.published.items()}
-    assert first_applications(world) == wanted
+    assert first_applications(world) == wanted_applications(world)
+
+
+def wanted_applications(world: World) -> dict[str, list[str]]:
+    return {key: [trace(world, key, number) for number in numbers] for key, numbers in world.published.items()}
 
 
 def trace(world: World, key: str, number: int) -> str:
@@ -54,13 +58,14 @@ def test_events_arrive_in_order_and_lag_reaches_zero(world: World) -> None:
     assert world.vendor.report()["duplicates"] == 0
 
 
-def test_killed_twenty_times_nothing_is_lost_and_the_order_of_a_key_is_kept(world: World) -> None:
+def test_killed_again_and_again_nothing_is_lost_and_the_order_of_a_key_is_kept(world: World) -> None:
+    """Ten times with each group protocol."""
     chance = random.Random(20)
     world.vendor.misbehave({"kind": "latency", "ms": 30})
     worker = world.start_worker()
     killed = 0
     with world.publisher() as publisher:
-        while killed < 20:
+        while killed < 10:
             before = world.vendor.report()["applied"]
             world.publish(60, publisher=publisher)
             eventually(lambda: world.vendor.report()["applied"] > before, 60, about="deliveries after a restart")  # noqa: B023
@@ -120,3 +125,30 @@ def test_sigterm_under_load_finishes_what_is_in_flight_and_repeats_nothing(world
     world.wait_until_caught_up()
     nothing_lost_and_in_order(world)
     assert world.vendor.report()["duplicates"] == 0
+
+
+def test_a_process_that_was_frozen_past_its_session_learns_that_it_is_no_member_before_it_calls_again(
+    world: World,
+) -> None:
+    """The zombie guard: what was in flight when it froze may land late, nothing new is sent for partitions it lost."""
+    world.vendor.misbehave({"kind": "latency", "ms": 50})
+    frozen = world.start_worker()
+    world.publish(400, keys=100)
+    eventually(lambda: world.vendor.report()["applied"] > 20, 30)
+    frozen.process.send_signal(signal.SIGSTOP)
+    froze_at = time.monotonic()
+    other = world.start_worker()
+    world.wait_until_caught_up()
+    world.publish(100, keys=100)
+    world.wait_until_caught_up()
+    eventually(lambda: time.monotonic() > froze_at + 11, 20, about="longer than the guard waits")
+    before = world.vendor.report()["applied"]
+    frozen.process.send_signal(signal.SIGCONT)
+    eventually(lambda: frozen.said("partitions_revoked"), 30, about="the frozen process to learn it")
+    landed_late = world.vendor.report()["applied"] - before
+    assert landed_late <= 2 * 100, "more than the two calls that may have been in flight"
+    assert other.stop() == 0
+    world.publish(100, keys=100)
+    world.wait_until_caught_up()
+    assert first_applications(world) == wanted_applications(world)
+    assert frozen.stop() == 0
