@@ -35,7 +35,7 @@ bench: $(READY)
 	@$(BIN)/python -m ops.benchmarks $(ARGS)
 
 down:
-	@if [ -x $(BIN)/backbone ]; then $(BIN)/backbone local down; else echo 'Nothing was set up here yet.'; fi
+	@if [ -x $(BIN)/backbone ]; then $(BIN)/python -m ops.demo --stop; $(BIN)/backbone local down; else echo 'Nothing was set up here yet.'; fi
 
 .venv: $(READY)
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from producers.errors import Backpressure
 from producers.facts import Observer

@@ -80,7 +80,10 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from producers.kafka import RecordProducer
 
     observe = Observation()
-    producer = RecordProducer(app.context.kafka, block_s=0)
+    who = f"{socket.gethostname()}/{os.getpid()}"
+    client = {"client.id": f"backbone-{who.replace('/', '-')}"}  # what `status` and the brokers' logs call this member
+    kafka = client | app.context.kafka
+    producer = RecordProducer(kafka, block_s=0)
 
     def follow(name: str, runtime: Runtime) -> None:
         def oldest_s() -> float:
@@ -91,9 +94,9 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
 
     worker = Worker(
         names=names,
-        who=f"{socket.gethostname()}/{os.getpid()}",
-        kafka=app.context.kafka,
-        membership=app.context.subscription_kafka,
+        who=who,
+        kafka=kafka,
+        membership=client | app.context.subscription_kafka,
         producer=producer,
         make=Wiring(app, app.decoder, observe),
         observer=observe,

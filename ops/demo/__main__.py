@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ops.demo.demo import Demo
+from ops.demo.demo import Demo, stop_kept_worker
 from schemas.errors import BackboneError
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the stack and a worker up (make demo KEEP=1)")
+    parser.add_argument("--stop", action="store_true", help="only stop the worker that --keep has left (make down)")
     arguments = parser.parse_args()
+    if arguments.stop:
+        stop_kept_worker()
+        return 0
     demo = Demo(keep=arguments.keep)
     try:
         return demo.run()

@@ -21,11 +21,13 @@ from typing import Any
 from ops import local
 from ops.demo.story import Story, tell
 from ops.demo.table import Row, judge, render
+from ops.local.process import ProcessId, identify, stop
 from schemas.errors import BackboneError, RefusedError, UnreachableError
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".backbone"
-MARKER = STATE / "demo"
+MARKER = STATE / "demo.json"
+"""There while the local stack holds the demo's data; it knows the worker that was kept."""
 SEED, EVENTS, PER_SECOND = 7, 2_000, 150
 SUBSCRIPTIONS = ("crm-contacts", "billing-alerts", "warehouse")
 ALERT_CHANNELS = frozenset({"#wins", "#emea", "#us"})
@@ -106,8 +108,9 @@ class Demo:
                 "The local stack holds data that is not the demo's, and the demo begins from nothing. Keep your data: "
                 "run the demo in another clone. Or throw it away: backbone local reset"
             )
+        stop_kept_worker()
         local.reset(STATE)
-        MARKER.touch()
+        MARKER.write_text("{}")
         self._owns_stack = True
         started = local.up(STATE, say=self._say)
         self._address = started.address
@@ -121,6 +124,9 @@ class Demo:
                 [sys.executable, "-m", "ops.cli", "run", "--log", "json"],
                 cwd=ROOT, env=_environment(), stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        identity = identify(self._worker.pid)
+        if identity is not None:
+            MARKER.write_text(json.dumps({"worker": {"pid": identity.pid, "started": identity.started}}))
         self._say(f"a worker runs (pid {self._worker.pid})")
 
     def _kill_worker(self) -> None:
@@ -258,7 +264,7 @@ class Demo:
             "The stack and a worker are still up. Try, with .venv/bin in your PATH:\n"
             "  backbone status\n  backbone lag\n  backbone deadletter show crm-contacts\n"
             "  backbone event publish accounts.UserUpgraded --data "
-            '\'{"user_id": "u-0001", "from_plan": "team", "to_plan": "business", "seats": 3}\'\n'
+            '\'{"user_id": "u-0001", "from_plan": "team", "to_plan": "business", "seats": 3, "upgraded_at": "2026-05-02T10:00:00Z"}\'\n'
             "  backbone rewind warehouse --to earliest\n"
             "Stop it all: make down"
         )
@@ -281,6 +287,16 @@ class Demo:
             if time.monotonic() > until:
                 raise UnreachableError(f"{what} was not reached within {seconds:.0f} s; see .backbone/demo-worker.log")
             time.sleep(0.3)
+
+
+def stop_kept_worker() -> None:
+    """Stop the worker that ``make demo KEEP=1`` has left, if it still runs."""
+    try:
+        kept = json.loads(MARKER.read_text()).get("worker")
+    except (OSError, ValueError):
+        return
+    if kept is not None:
+        stop(ProcessId(kept["pid"], kept["started"]), grace_s=40)
 
 
 def _environment(project: Path = ROOT) -> dict[str, str]:
