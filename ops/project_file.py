@@ -60,47 +60,68 @@ Reference = Annotated[str, BeforeValidator(_reference)]
 
 
 class ProjectTable(_Table):
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
-    schemas: str
-    subscriptions: str
-    models: str | None = None
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="The project's name.")
+    schemas: str = Field(
+        description="Folder of the contracts; or `registry`: contracts are read from the registry of the context."
+    )
+    subscriptions: str = Field(description="Folder of the subscription files.")
+    models: str | None = Field(
+        default=None, description="Folder of the generated models; default: `models` beside the contracts."
+    )
 
 
 class RegistryTable(_Table):
-    url: str | None = None
-    username: str | None = None
-    password: Reference | None = None
-    token: Reference | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    url: str | None = Field(default=None, description="Address of the schema registry.")
+    username: str | None = Field(default=None, description="User of the registry, with `password`.")
+    password: Reference | None = Field(default=None, description="A reference.")
+    token: Reference | None = Field(
+        default=None, description="Bearer token, in place of user and password. A reference."
+    )
+    ca_file: str | None = Field(default=None, description="Certificates to trust, PEM.")
+    cert_file: str | None = Field(default=None, description="Our certificate, PEM.")
+    key_file: str | None = Field(default=None, description="Its key, PEM.")
 
 
 class TopicsTable(_Table):
     """How topics are created here. ``replication`` None: 3, or as many brokers as there are."""
 
-    partitions: int = Field(default=12, ge=1, le=1000)
-    replication: int | None = Field(default=None, ge=1, le=15)
+    partitions: int = Field(default=12, ge=1, le=1000, description="Partitions of a topic that is created.")
+    replication: int | None = Field(
+        default=None, ge=1, le=15, description="Copies of it; default: 3, or as many brokers as there are."
+    )
 
 
 class ContextTable(_Table):
-    production: bool = False
-    kafka: dict[str, Any] = Field(default_factory=dict)
+    production: bool = Field(default=False, description="Every change needs `--reason`.")
+    kafka: dict[str, Any] = Field(
+        default_factory=dict,
+        description="librdkafka's settings by its own names, at least `bootstrap.servers`; credentials as references.",
+    )
     registry: RegistryTable = RegistryTable()
     topics: TopicsTable = TopicsTable()
-    ledger: Reference | None = None
-    connections: Literal["fake"] | dict[str, dict[str, Any]] = Field(default_factory=dict)
-    fakes: dict[str, str] = Field(default_factory=dict)
+    ledger: Reference | None = Field(default=None, description="Not used yet: there is no ledger.")
+    connections: Literal["fake"] | dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="`fake`: every vendor is its fake, and no credential is read. Or a table a connection, "
+        "`[contexts.prod.connections.hubspot]`, with what is different here: its credentials.",
+    )
+    fakes: dict[str, str] = Field(
+        default_factory=dict, description="Where the fakes answer, for contexts other than `local`."
+    )
 
 
 class ConnectionTable(BaseModel):
     """``connector`` and what the data map says of the vendor are ours; everything else is the connector's own."""
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-    connector: str
-    region: str | None = None
-    sub_processor: str | None = None
-    rate: str | None = Field(default=None, pattern=r"^\d+/(\d+)?(ms|s|m|h)$")
+    connector: str = Field(description="Name of the connector: `hubspot`, `slack`, `sql`, or one of another package.")
+    region: str | None = Field(default=None, description="Where the vendor keeps the data; shown by `catalog show`.")
+    sub_processor: str | None = Field(default=None, description="Who keeps them; shown by `catalog show`.")
+    rate: str | None = Field(
+        default=None,
+        pattern=r"^\d+/(\d+)?(ms|s|m|h)$",
+        description="Not used yet: pacing by a rate of ours comes later. The vendor's own quota headers are honoured.",
+    )
 
 
 class File(_Table):

@@ -32,14 +32,16 @@ class RegistrySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: str
-    username: str | None = None
-    password: SecretStr | None = None
-    token: SecretStr | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    cache: Path | None = None
+    url: str = Field(description="The schema registry's address.")
+    username: str | None = Field(default=None, description="User of the registry, with the password.")
+    password: SecretStr | None = Field(default=None, description="Its password.")
+    token: SecretStr | None = Field(default=None, description="Bearer token, in place of user and password.")
+    ca_file: str | None = Field(default=None, description="Certificates to trust, PEM.")
+    cert_file: str | None = Field(default=None, description="Our certificate, PEM.")
+    key_file: str | None = Field(default=None, description="Its key, PEM.")
+    cache: Path | None = Field(
+        default=None, description="Folder where schemas are kept for ever, so that a start needs no registry."
+    )
 
     @field_validator("url")
     @classmethod
