@@ -2,19 +2,19 @@
 
 How each outcome is settled (the settle table, delivery.md section 2; the code is ``consumers/settlement.py``):
 
-=====================================  =============  ==================  ===============================
-outcome                                offset         attempt             then
-=====================================  =============  ==================  ===============================
-Delivered                              moves          counted             done
-Skipped                                moves          –                   done
-RetryLater                             waits          counted             lane holds; ``exhausted`` after the policy
-Unavailable(connection)                waits          none                the connection pauses, never a dead letter
-Unavailable(entity)                    waits          none                the lane holds; 3 in a row count as RetryLater
-Unavailable(needs_operator)            waits          none                the connection stops until credentials work
-Unknown                                waits          counted             by ``on_unknown``: resend or hold
-Rejected(delivery)                     moves *after*  counted             the dead letter is acked
-Rejected(call)                         waits          –                   the batch is halved, same keys
-=====================================  =============  ==================  ===============================
+==========================  ===========================  ======  =======  ==========================================
+what happened               outcome                      offset  attempt  then
+==========================  ===========================  ======  =======  ==========================================
+the vendor confirmed it     Delivered                    moves   counted  done
+nothing to do, on purpose   Skipped                      moves   –        done
+this one failed, try again  RetryLater                   waits   counted  lane holds; ``exhausted`` after the policy
+the vendor is away or busy  Unavailable(connection)      waits   none     connection pauses, never a dead letter
+one object there is busy    Unavailable(entity)          waits   none     lane holds; 3 in a row are a RetryLater
+credentials or permission   Unavailable(needs_operator)  waits   none     connection stops until they work
+it may have happened        Unknown                      waits   counted  by ``on_unknown``: resend or hold
+it will never succeed       Rejected(delivery)           moves   counted  *after* the dead letter is acked
+the whole call was refused  Rejected(call)               waits   –        the batch is halved, same keys
+==========================  ===========================  ======  =======  ==========================================
 
 ``RetryLater`` and ``Unavailable`` are kept apart on purpose: without it an hour of vendor outage turns into a topic
 full of dead letters.

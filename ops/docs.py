@@ -1,0 +1,280 @@
+"""What the README and the reference say of the code, written from the code: ``python -m ops.docs [--check]``.
+
+Generated are the blocks of README.md between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``, and the whole
+of ops/REFERENCE.md. ``generated()`` is pure but for reading the README and importing the commands.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+REFERENCE = ROOT / "ops" / "REFERENCE.md"
+WIDTH = 100
+
+OWN_VARIABLES = (
+    ("BACKBONE_PROJECT", "Folder or file of the project; default: `backbone.toml` here or above."),
+    ("BACKBONE_CONTEXT", "The context to talk to, as `-c` does; default: `local`."),
+    ("BACKBONE_AUTHOR", "Who changes something, for the audit; default: the login name."),
+    ("BACKBONE_DEBUG", "`1`: show tracebacks of unexpected errors."),
+)
+"""What ``ops`` reads of the environment; what services read comes from ``producers.settings``."""
+
+SCREEN_OPTIONS = frozenset({"output", "fields", "sort", "quiet", "verbose", "no_input", "context"})
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with its content as it must be. Raises InputError when a block's markers are missing."""
+    return {README: with_blocks(README.read_text(encoding="utf-8")), REFERENCE: reference()}
+
+
+def with_blocks(text: str) -> str:
+    """The README with every generated block as it must be."""
+    for name, content in blocks().items():
+        begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise InputError(f"README.md has no block '{name}': {begin} and {end} must stand there once each.")
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n{content}\n{end}{after}"
+    return text
+
+
+def blocks() -> dict[str, str]:
+    """The generated blocks of the README by name, as Markdown."""
+    return {
+        "settle table": settle_table(),
+        "project file": project_file(),
+        "connectors": connectors(),
+        "environment": environment(),
+        "metrics": metrics(),
+    }
+
+
+# ---- blocks ---------------------------------------------------------------------------------------------------
+
+
+def settle_table() -> str:
+    """The table in the docstring of ``connectors/connector.py``."""
+    import connectors.connector as door
+
+    lines = (door.__doc__ or "").splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("====")]
+    starts = [match.start() for match in re.finditer(r"=+", lines[rules[0]])]
+    rows = [_columns(line, starts) for line in lines[rules[0] + 1 : rules[2]] if not line.startswith("====")]
+    return _table(rows[0], rows[1:])
+
+
+def project_file() -> str:
+    """The keys of backbone.toml."""
+    from ops.project_file import ConnectionTable, ContextTable, ProjectTable
+
+    rows = [
+        *_keys("project", ProjectTable),
+        *_keys("connections.NAME", ConnectionTable),
+        *_keys("contexts.NAME", ContextTable),
+    ]
+    return _table(["key", "default", "meaning"], rows)
+
+
+def connectors() -> str:
+    """The settings of each connector that is part of this project."""
+    from connectors.hubspot import CONNECTOR as HUBSPOT
+    from connectors.slack import CONNECTOR as SLACK
+    from connectors.sql import CONNECTOR as SQL
+    from ops.settings import secret_fields
+
+    rows = []
+    for kind in (HUBSPOT, SLACK, SQL):
+        secrets = secret_fields(kind.settings)
+        for name, field in kind.settings.model_fields.items():
+            meaning = f"{field.description} A reference." if name in secrets else field.description
+            rows.append([kind.name, f"`{name}`", _default(field), meaning or ""])
+    return _table(["connector", "key", "default", "meaning"], rows)
+
+
+def environment() -> str:
+    """The variables that services and the command line read."""
+    from producers.settings import RegistrySettings
+
+    rows = [
+        ["services", "`BACKBONE_KAFKA__BOOTSTRAP_SERVERS`", "host:port of one or more brokers. Needed."],
+        ["services", "`BACKBONE_KAFKA__…`", "Any other setting of librdkafka: `SASL_PASSWORD` is `sasl.password`."],
+    ]
+    for name, field in RegistrySettings.model_fields.items():
+        needed = " Needed." if field.is_required() else ""
+        rows.append(["services", f"`BACKBONE_REGISTRY__{name.upper()}`", f"{field.description}{needed}"])
+    rows += [["`backbone`", f"`{name}`", meaning] for name, meaning in OWN_VARIABLES]
+    return _table(["read by", "variable", "meaning"], rows)
+
+
+def metrics() -> str:
+    """The metrics of a worker."""
+    from ops.watch.metrics import METRICS
+
+    rows = [[f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.meaning] for metric in METRICS]
+    return _table(["metric", "kind", "labels", "meaning"], rows)
+
+
+# ---- reference ------------------------------------------------------------------------------------------------
+
+
+def reference() -> str:
+    """Every command with its help, and once for all what every command has: options and exit codes."""
+    import ops.cli
+
+    codes = re.search(r"Exit codes: (.*?)\.\n", f"{ops.cli.__doc__}\n", re.DOTALL)
+    assert codes is not None, "ops/cli.py names the exit codes in its docstring"
+    meanings = [part.strip().partition(" ") for part in " ".join(codes[1].split()).split("·")]
+    found = list(commands())
+    screen = next(command for _, command, _ in found if _screen_options(command))
+    parts = [
+        "# Reference of the command line",
+        "Generated by `python -m ops.docs` from the commands themselves; do not edit.",
+        "`backbone --help`, `backbone COMMAND --help` and `backbone GROUP COMMAND --help` say the same on the screen.",
+        "## Commands",
+        "\n".join(f"- [`{_name(path)}`](#{_anchor(path)}): {_summary(command)}" for path, command, _ in found),
+        "## Options of every command",
+        _block(_options(screen, _screen_options(screen))),
+        "Data go to stdout; words, questions, progress and warnings to stderr. With `--output json` stdout is one "
+        'document, also on an error: `{"schema", "context", "at", "data", "warnings"}` or `"error"`. Changes are '
+        "planned first: they print an id and the line that does it, `backbone apply ID`; `--apply` does both in one.",
+        "## Exit codes",
+        _table(["code", "means"], [[code, meaning] for code, _, meaning in meanings]),
+    ]
+    for path, command, context in found:
+        own = [one for one in command.params if one.name not in SCREEN_OPTIONS]
+        help_text = "\n\n".join(filter(None, (_usage(command, context), _help(command), _options(command, own))))
+        parts += [f"## {_name(path)}", _block(help_text)]
+    return "\n\n".join(parts) + "\n"
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], click.Command, click.Context]]:
+    """Every command that does something, in the order of ``backbone --help``: its words, itself and its context."""
+    from ops.cli import cli
+
+    def walk(group: click.Group, context: click.Context, words: tuple[str, ...]) -> Iterator[Any]:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            inner = click.Context(command, info_name=name, parent=context)
+            if isinstance(command, click.Group):
+                yield from walk(command, inner, (*words, name))
+            else:
+                yield (*words, name), command, inner
+
+    root = click.Context(cli, info_name="backbone", help_option_names=["-h", "--help"])
+    yield from walk(cli, root, ())
+
+
+def _screen_options(command: click.Command) -> list[click.Parameter]:
+    return [one for one in command.params if one.name in SCREEN_OPTIONS]
+
+
+def _usage(command: click.Command, context: click.Context) -> str:
+    pieces = " ".join(command.collect_usage_pieces(context))
+    return f"{context.command_path} {pieces}".rstrip()
+
+
+def _help(command: click.Command) -> str:
+    formatter = click.HelpFormatter(width=WIDTH)
+    command.format_help_text(click.Context(command), formatter)
+    lines = formatter.getvalue().strip("\n").splitlines()
+    return "\n".join(line.removeprefix("  ") for line in lines)
+
+
+def _options(command: click.Command, options: Sequence[click.Parameter]) -> str:
+    records = [record for one in options if (record := one.get_help_record(click.Context(command)))]
+    if not records:
+        return ""
+    formatter = click.HelpFormatter(width=WIDTH)
+    formatter.write_dl(records)
+    return formatter.getvalue().rstrip("\n")
+
+
+def _summary(command: click.Command) -> str:
+    return command.get_short_help_str(limit=200)
+
+
+def _name(path: Iterable[str]) -> str:
+    return " ".join(("backbone", *path))
+
+
+def _anchor(path: Iterable[str]) -> str:
+    return "-".join(("backbone", *path))
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------
+
+
+def _keys(table: str, model: type[BaseModel]) -> list[list[str]]:
+    from pydantic import BaseModel
+
+    rows = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += _keys(f"{table}.{name}", field.annotation)
+        else:
+            rows.append([f"`{table}.{name}`", _default(field), field.description or ""])
+    return rows
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    default = field.get_default(call_default_factory=True)
+    if default is None or default == {} or default == ():
+        return "–"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _columns(line: str, starts: Sequence[int]) -> list[str]:
+    ends = [*starts[1:], len(line) + 1]
+    cells = (line[start:end].strip() for start, end in zip(starts, ends, strict=True))
+    return [re.sub(r"``(.+?)``", r"`\1`", cell) for cell in cells]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 3 if a file is not current.")
+def main(check: bool) -> None:
+    """Write what is generated of README.md and ops/REFERENCE.md."""
+    try:
+        files = generated()
+    except InputError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    stale = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        name = path.relative_to(ROOT)
+        if check:
+            click.echo(f"{name} is not current. Do it: .venv/bin/python -m ops.docs", err=True)
+        else:
+            path.write_text(files[path], encoding="utf-8")
+            click.echo(f"{name} written")
+    sys.exit(3 if stale and check else 0)
+
+
+if __name__ == "__main__":
+    main()
