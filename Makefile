@@ -30,6 +30,7 @@ check: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/backbone schema generate --check
+	@$(BIN)/python -m ops.docs --check
 
 bench: $(READY)
 	@$(BIN)/python -m ops.benchmarks $(ARGS)
