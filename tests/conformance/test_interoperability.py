@@ -146,9 +146,7 @@ def test_a_schema_registered_by_their_producer_is_an_event_to_us(
     assert (event.type, event.data) == ("shop.OrderShipped", data)
 
 
-def test_the_key_is_the_contracts_field_as_utf_8(
-    stack: Stack, settings: PublisherSettings, contract: Contract
-) -> None:
+def test_the_key_is_the_contracts_field_as_utf_8(stack: Stack, settings: PublisherSettings, contract: Contract) -> None:
     data = example(contract)
     with KafkaPublisher(settings) as publisher:
         ack = publisher.publish_data(contract, data, source="billing").result(10)

@@ -118,7 +118,7 @@ def test_fail_on_says_no_while_a_letter_is_open(broker: Broker, name: str) -> No
     write(broker, name, letter(plain(0)))
     answer = backbone("deadletter", "list", name, "--fail-on")
     assert answer.code == 3
-    assert "1 dead letters are open" in answer.err
+    assert "1 open dead letter." in answer.err
     assert backbone("deadletter", "list", name, "--fail-on", "--cause", "another").code == 0
     write(broker, name, letter(plain(0)), close=True)
     assert backbone("deadletter", "list", name, "--fail-on").code == 0

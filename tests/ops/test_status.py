@@ -140,11 +140,11 @@ CASES: dict[str, tuple[Case, Kind, str, float | None, str]] = {
         "No member reads billing.invoices/1.", 20.0, "backbone lag billing-alerts -v",
     ),
     "open dead letters": (
-        case(dead=dead("invalid_channel")), "dead_letters", "1 dead letters are open (rejected, invalid_channel).",
+        case(dead=dead("invalid_channel")), "dead_letters", "1 open dead letter (rejected, invalid_channel).",
         7200.0, "backbone deadletter list billing-alerts",
     ),
     "dead letters of several causes": (
-        case(dead=dead("a", "b", "b")), "dead_letters", "3 dead letters are open (of 2 causes).", 7200.0,
+        case(dead=dead("a", "b", "b")), "dead_letters", "3 open dead letters (of 2 causes).", 7200.0,
         "backbone deadletter list billing-alerts",
     ),
     "asked to leave": (

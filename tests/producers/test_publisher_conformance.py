@@ -174,10 +174,17 @@ def test_an_unregistered_schema_is_rejected_with_the_command_and_never_registere
 
 def test_an_event_too_large_for_the_log_is_rejected(world: World) -> None:
     with world.open() as publisher:
-        future = publisher.publish_data(world.contract, note(text="x" * 1_020_000), source="notes")
-        with pytest.raises(EventRejected, match="MSG_SIZE_TOO_LARGE"):
+        future = publisher.publish_data(world.contract, note(text="x" * (1 << 20)), source="notes")
+        with pytest.raises(EventRejected, match="at most 1,048,576"):
             future.result(10)
     assert world.records() == []
+
+
+def test_an_event_of_just_a_mebibyte_is_taken(world: World) -> None:
+    """Kafka's client takes 1,000,000 bytes by default, so the largest events that we encode were refused."""
+    with world.open() as publisher:
+        publisher.publish_data(world.contract, note(text="x" * 1_030_000), source="notes").result(20)
+    assert len(world.records()) == 1
 
 
 def test_many_are_published_in_order_with_a_future_for_each(world: World) -> None:
