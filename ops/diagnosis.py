@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from consumers.control import AttachedSubscription, NoPosition, begin_at
 from ops.screen import duration
+from ops.wording import counted
 
 if TYPE_CHECKING:
     from ops.deadletters import Found
@@ -184,7 +185,7 @@ def _dead(case: Case, now: datetime) -> Iterator[Problem]:
     if letters:
         causes = sorted({(found.letter.outcome, found.letter.reason) for found in letters})
         what = ", ".join(causes[0]) if len(causes) == 1 else f"of {len(causes)} causes"
-        cause = f"{len(letters):,} dead letters are open ({what})."
+        cause = f"{counted(len(letters), 'open dead letter')} ({what})."
         command = f"backbone deadletter list {case.attached.name}"
         yield _problem(case, "dead_letters", cause, command, oldest_s(letters[0].since, now))
 

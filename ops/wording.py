@@ -30,6 +30,11 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 worker``, ``2,309 workers``: for nouns that take an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(value: timedelta) -> str:
     """``3d4h``, ``2h10m``, ``5m``, ``41s``, ``0.4s``: at most two units."""
     seconds = value.total_seconds()

@@ -13,6 +13,7 @@ from consumers.control import AttachedSubscription, NoPosition, begin_at
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.lag.cluster import Cluster, Commit, Group, Isolation, Member, Place
 from ops.positions import Position, Resolved, parse_topic, resolve, utc
+from ops.wording import counted
 from schemas.errors import InputError, NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
@@ -275,7 +276,7 @@ def _summary(
     if attached is None:
         return sentences
     if group.members:
-        sentences.append(f"{len(group.members)} workers leave and come back, about 4 s")
+        sentences.append(f"stops and restarts {counted(len(group.members), 'worker')}, about 4 s")
     if attached.state.state != "running":
         sentences.append(
             f"it is {attached.state.state} and stays so until: backbone subscription resume {attached.name}"
@@ -298,7 +299,7 @@ def _counted(app: App, attached: AttachedSubscription | None, changing: Sequence
     calls = ""
     if connector is not None:
         least = -(-read_here.total() // connector.batch_max)
-        calls = f" -> at least {least:,} calls to {attached.definition.connection}"
+        calls = f" -> at least {counted(least, 'call')} to {attached.definition.connection}"
     return f", {read_here.total():,} of them read here: {names}{calls}"
 
 

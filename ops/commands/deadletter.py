@@ -11,6 +11,7 @@ import click
 from ops.app import App, screen_options
 from ops.commands.lag import age_text
 from ops.screen import Column
+from ops.wording import counted
 from schemas.errors import CheckFailedError, NotFoundError
 from schemas.findings import did_you_mean
 
@@ -72,7 +73,7 @@ def list_(app: App, name: str | None, cause: str | None, fail_on: bool) -> None:
             f"Look at them: backbone deadletter show {rows[0]['subscription']} --cause {rows[0]['fingerprint']}"
         )
     if fail_on and rows:
-        raise CheckFailedError(f"{len(chosen):,} dead letters are open.")
+        raise CheckFailedError(f"{counted(len(chosen), 'open dead letter')}.")
 
 
 @deadletter.command()
