@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol, TypeAlias
 from pydantic import ValidationError
 
 from connectors.connector import Delivery, Rejected
-from consumers import values
+from consumers.expressions import values
+from consumers.expressions.values import ExpressionFailed
 from consumers.subscription import Projected, Route, Subscription
-from consumers.values import ExpressionFailed
 from schemas.codec import SchemaWanted, Undecodable
 from schemas.event import Event, Record
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from consumers import shapes
-from consumers.allowance import allowed_value
+from consumers.expressions import shapes
+from consumers.expressions.allowance import allowed_value
 from consumers.subscription import Project, Projected
 from schemas.contract import Contract
 from schemas.event import Event

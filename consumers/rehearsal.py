@@ -15,10 +15,10 @@ from typing import Any, Final, assert_never
 
 from connectors.connector import ConnectorType, Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable
 from connectors.transport import Lost, NotSent, unanswered
+from consumers.expressions.values import plain
 from consumers.pipeline import NotOurs, Pipeline, Refused, ToDeliver, Wanted
 from consumers.settlement import Attempts, Finish, Halve, Hold, PauseConnection, SetAside, StopConnection, decide
 from consumers.subscription import Subscription
-from consumers.values import plain
 from schemas.codec import Decoder, Encoder
 from schemas.contract import Contract, Contracts
 from schemas.datum import example, from_json

@@ -11,8 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from connectors.connector import Action
-from consumers import shapes
-from consumers import values as results
 from consumers.expressions import (
     Compiled,
     ExpressionError,
@@ -23,16 +21,18 @@ from consumers.expressions import (
     parse_expression,
     parse_template,
     plain,
+    shapes,
 )
-from consumers.shapes import Shape
+from consumers.expressions import values as results
+from consumers.expressions.shapes import Shape
+from consumers.expressions.values import OMIT
 from consumers.subscription import Projected, Route
-from consumers.values import OMIT
 from schemas.contract import Contract
 from schemas.event import Event
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
-    from consumers.translation import Carried, Constants
+    from consumers.expressions.translation import Carried, Constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def compile_route(
     source: Mapping[str, Any],
 ) -> tuple[Route | None, list[Problem]]:
     """The route, or what is wrong with it for this event."""
-    from consumers.translation import Constants
+    from consumers.expressions.translation import Constants
 
     constants = Constants()
     work = _Work(contract, constants, frozenset() if where is None else where.implies, allowed)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from consumers.expressions.values import plain
 from consumers.pipeline import NotOurs, Pipeline, Refused, ToDeliver, Wanted
 from consumers.subscription import Route, Subscription
-from consumers.values import plain
 from ops.reading import as_record, read_to_end
 from schemas.codec import Decoder
 from schemas.errors import BackboneError

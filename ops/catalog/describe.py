@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connectors.connector import Action, ConnectorType
-from consumers import shapes
+from consumers.expressions import shapes
+from consumers.expressions.shapes import Shape
 from consumers.routes import body_fields
-from consumers.shapes import Shape
 from consumers.subscription import Subscription
 from ops.screen import duration
 from schemas.contract import Contract

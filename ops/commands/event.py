@@ -326,7 +326,7 @@ def _condition(text: str | None, contract: Contract | None) -> Any:
     if text is None:
         return None
     from consumers.expressions import compile_expression
-    from consumers.filters import ExpressionFailed
+    from consumers.expressions.filters import ExpressionFailed
 
     expression = compile_expression(text, contract)
 

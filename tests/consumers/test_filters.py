@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from consumers import filter_table, filters, operators, values
-from consumers.filter_table import FILTERS
-from consumers.values import OMIT, TEXT_MAX, UNDEFINED, ExpressionFailed
+from consumers.expressions import filter_table, filters, operators, values
+from consumers.expressions.filter_table import FILTERS
+from consumers.expressions.values import OMIT, TEXT_MAX, UNDEFINED, ExpressionFailed
 
 
 @pytest.mark.parametrize(

@@ -199,11 +199,12 @@ class World:
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.stack.bootstrap})
 
-    def start_worker(self) -> Worker:
+    def start_worker(self, *others: str) -> Worker:
+        """A worker of the subscription, and of ``others``."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ops.cli", "run", self.subscription, "--log", "json"],
+                [sys.executable, "-m", "ops.cli", "run", self.subscription, *others, "--log", "json"],
                 env=self.environment, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
         worker = Worker(process, log)

@@ -16,8 +16,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from consumers.values import ITEMS_MAX, OMIT, TEXT_MAX, UNDEFINED, bounded, datetime_text, plain, text
-from consumers.values import ExpressionFailed as ExpressionFailed
+from consumers.expressions.values import ITEMS_MAX, OMIT, TEXT_MAX, UNDEFINED, bounded, datetime_text, plain, text
+from consumers.expressions.values import ExpressionFailed as ExpressionFailed
 
 
 def lower(value: Any) -> str:

@@ -6,8 +6,8 @@ from typing import Final
 
 from jinja2 import nodes
 
-from consumers.refusal import refuse
-from consumers.shapes import NUMBERS, UNKNOWN, Shape
+from consumers.expressions.refusal import refuse
+from consumers.expressions.shapes import NUMBERS, UNKNOWN, Shape
 
 _SCALAR: Final = frozenset({"text", "integer", "number", "decimal", "boolean", "time", "date", "clock", "uuid"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from consumers.shapes import NESTED, Shape
+from consumers.expressions.shapes import NESTED, Shape
 from schemas.contract import Contract
 
 

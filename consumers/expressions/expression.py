@@ -1,6 +1,6 @@
 """Expressions: the language of subscriptions and of ``--where``. Jinja2's syntax, our meaning, compiled to Python.
 
-Jinja2's lexer and parser read the text (analysts know the syntax from dbt); ``consumers/translation.py`` turns the
+Jinja2's lexer and parser read the text (analysts know the syntax from dbt); ``translation`` turns the
 allowed part of it into a Python expression, once; the result is a plain function of an event. Nothing that a person
 writes is ever executed as code: it becomes constants of that function. (Jinja2's own evaluation costs thirty times as
 much a call, and its sandbox does not stop ``'a' * 10**9``.)
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from consumers import values
-from consumers.shapes import NULL, PLAIN, Shape, of_constant
-from consumers.values import OMIT, UNDEFINED, ExpressionFailed
+from consumers.expressions import values
+from consumers.expressions.shapes import NULL, PLAIN, Shape, of_constant
+from consumers.expressions.values import OMIT, UNDEFINED, ExpressionFailed
 from schemas.contract import Contract
 from schemas.errors import InputError
 from schemas.event import Event
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import nodes
     from jinja2.environment import Environment
 
-    from consumers.translation import Carried, Constants, Piece, Translator
+    from consumers.expressions.translation import Carried, Constants, Piece, Translator
 
 EXPRESSION_MAX: Final = 4_000
 """Characters of one expression or template."""
@@ -97,7 +97,7 @@ def parse_expression(
     allowed: frozenset[str] = frozenset(),
 ) -> Compiled:
     """As ``compile_expression``, for a route. Raises ExpressionError."""
-    from consumers.narrowing import implied
+    from consumers.expressions.narrowing import implied
 
     with _Door():
         _check_length(text)
@@ -137,7 +137,7 @@ def parse_template(
         if len(spoken) == 1 and not isinstance(spoken[0][0], str):
             piece = translator.translate(spoken[0][0], tail=body)
             return _compiled(piece, translator, constants)
-        from consumers.translation import Piece
+        from consumers.expressions.translation import Piece
 
         pieces = [
             Piece(ast.Constant(part), of_constant(part)) if isinstance(part, str) else translator.translate(part)
@@ -213,7 +213,7 @@ def _compiled(
 def _translator(
     contract: Contract | None, constants: Constants | None, present: frozenset[str], allowed: frozenset[str]
 ) -> tuple[Translator, Constants]:
-    from consumers import translation
+    from consumers.expressions import translation
 
     constants = translation.Constants() if constants is None else constants
     return translation.Translator(contract, constants, present=present, allowed=allowed), constants
@@ -241,7 +241,7 @@ class _Door:
             return
         from jinja2 import TemplateError, TemplateSyntaxError
 
-        from consumers.refusal import RefusedHere
+        from consumers.expressions.refusal import RefusedHere
 
         if isinstance(error, RefusedHere):
             raise ExpressionError(error.message, error.offset) from None

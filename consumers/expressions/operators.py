@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from consumers.values import ITEMS_MAX, TEXT_MAX, UNDEFINED, ExpressionFailed, text
+from consumers.expressions.values import ITEMS_MAX, TEXT_MAX, UNDEFINED, ExpressionFailed, text
 
 
 def add(a: Any, b: Any) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from consumers import filters, values
-from consumers.shapes import INTEGER, NUMBERS, TEXT, UNKNOWN, Kind, Shape, union
+from consumers.expressions import filters, values
+from consumers.expressions.shapes import INTEGER, NUMBERS, TEXT, UNKNOWN, Kind, Shape, union
 
 DIRECTIVES: Final = frozenset("YmdHMSyjbBaApZzfIuV%")
 """Of strftime: those of fixed width that mean the same on every machine."""
@@ -136,7 +136,7 @@ FILTERS: Mapping[str, Filter] = {
     "snake": Filter("for names: invoice_created", filters.snake, _to_text, _TEXTUAL),
     "hash": Filter("SHA-256, still personal data", filters.hash_, _to_text, _TEXTUAL),
     "json": Filter("as JSON text", filters.json, _to_text),
-    # compiled from the contract, not called: see consumers/translation.py
+    # compiled from the contract, not called: see consumers/expressions/translation.py
     "allowed": Filter(
         "without the fields whose personal-data class is not allowed",
         values.plain,

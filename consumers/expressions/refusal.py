@@ -22,7 +22,7 @@ def refuse(node: nodes.Node, message: str) -> NoReturn:
 
 
 def offset_of(node: nodes.Node) -> int:
-    """The place of a node: consumers/expressions.py numbers characters where Jinja2 numbers lines. Some nodes (the
+    """The place of a node: expression.py numbers characters where Jinja2 numbers lines. Some nodes (the
     operands of a comparison) have none; the first one inside them has."""
     place: int | None = node.lineno
     if place is None:

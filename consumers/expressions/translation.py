@@ -1,7 +1,7 @@
 """From Jinja2's syntax tree to a Python expression: an allow-list, in which everything not named here is refused.
 
 The Python tree is built node by node; what a person wrote gets into it only as constants, never as code and never as a
-name. There is no attribute access, no call but to the functions of ``consumers/filters.py``, no loop and no variable,
+name. There is no attribute access, no call but to the functions of ``filters.py``, no loop and no variable,
 so an expression ends, and needs about as much memory as its text and one event.
 
 Alongside, it collects what is known before any event: the shape of the value, the fields read, and the personal-data
@@ -18,14 +18,14 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-from consumers import filter_table, filters, operators, shapes
-from consumers.allowance import allowed_value
-from consumers.comparison import check_comparison
-from consumers.filter_table import FILTERS, Filter, Parameter
-from consumers.narrowing import implied
-from consumers.refusal import RefusedHere, capital, count, listed, offset_of, refuse
-from consumers.shapes import BOOLEAN, INTEGER, NESTED, NUMBER, NUMBERS, TEXT, TIME, UNKNOWN, Shape
-from consumers.values import UNDEFINED
+from consumers.expressions import filter_table, filters, operators, shapes
+from consumers.expressions.allowance import allowed_value
+from consumers.expressions.comparison import check_comparison
+from consumers.expressions.filter_table import FILTERS, Filter, Parameter
+from consumers.expressions.narrowing import implied
+from consumers.expressions.refusal import RefusedHere, capital, count, listed, offset_of, refuse
+from consumers.expressions.shapes import BOOLEAN, INTEGER, NESTED, NUMBER, NUMBERS, TEXT, TIME, UNKNOWN, Shape
+from consumers.expressions.values import UNDEFINED
 from schemas.contract import Contract
 from schemas.findings import did_you_mean
 
