@@ -80,7 +80,11 @@ def test_up_status_up_again_logs_down(project: Path) -> None:
 
 
 def test_ctrl_c_in_the_middle_of_up_leaves_nothing_running(project: Path) -> None:
-    starting = subprocess.Popen(command("up"), env=environment(project), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    """It used to fail where the tests ran in the background of a shell: what starts there is deaf to Ctrl-C."""
+    starting = subprocess.Popen(
+        command("up"), env=environment(project), cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     state = State(project / ".backbone")
     started = eventually(lambda: state.processes().get("registry"), 60)
     assert started is not None
