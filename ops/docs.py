@@ -197,7 +197,8 @@ def _help(command: click.Command) -> str:
 
 
 def _options(command: click.Command, options: Sequence[click.Parameter]) -> str:
-    records = [record for one in options if (record := one.get_help_record(click.Context(command)))]
+    found = (one.get_help_record(click.Context(command)) for one in options)
+    records = [record for record in found if record and record[1]]  # arguments stand in the usage
     if not records:
         return ""
     formatter = click.HelpFormatter(width=WIDTH)
