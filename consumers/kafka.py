@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumers.client_settings import consumer_settings
 from consumers.control import Begin, NoPosition
 from consumers.offsets import Runs, decode_runs
-from schemas.errors import InputError
 from schemas.event import Record
 
 Place: TypeAlias = tuple[str, int]
@@ -33,20 +33,6 @@ POLL_S = 0.1
 HELD_POLL_S = 0.2
 NO_POLL_MAX_S = 1.0
 """Without a poll for longer nobody can join or leave the group."""
-
-PINNED = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",
-    "isolation.level": "read_committed",
-    "check.crcs": True,
-    "fetch.queue.backoff.ms": 20,
-    "queued.max.messages.kbytes": 16_384,
-    "max.poll.interval.ms": 300_000,
-    "allow.auto.create.topics": False,
-    "socket.keepalive.enable": True,
-}
-"""Delivery stands on these; a user's other librdkafka settings pass through."""
 
 _TIMESTAMP_TYPES = ("none", "create", "append")
 _STALE = frozenset(
@@ -488,23 +474,6 @@ class Owner:
 
     def _on_error(self, error: KafkaError) -> None:
         self._log.warning("kafka: %s", error.name())
-
-
-def consumer_settings(settings: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """librdkafka's settings for a subscription: the user's own with ours pinned over them.
-
-    The newer group protocol is used unless ``group.protocol`` says ``classic``; both with the range assignor, so that
-    one process gets the same partition numbers of all topics. Raises InputError for a pinned setting that says
-    something else."""
-    for name, pinned in PINNED.items():
-        if name in settings and str(settings[name]).lower() != str(pinned).lower():
-            raise InputError(f"The Kafka setting {name} cannot be changed: delivery stands on {name}={pinned}.")
-    protocol = str(settings.get("group.protocol", "consumer"))
-    if protocol == "consumer":
-        group_settings = {"group.protocol": "consumer", "group.remote.assignor": "range"}
-    else:
-        group_settings = {"group.protocol": "classic", "partition.assignment.strategy": "range"}
-    return {**settings, **PINNED, **group_settings, "group.id": group}
 
 
 def _record(message: Any) -> Record:  # Any: the stubs make every part of a Message optional

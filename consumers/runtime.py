@@ -12,23 +12,24 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from connectors.connection import Connection
-from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Skipped, Unavailable, Unknown
+from connectors.connector import Delivered, Outcome, Rejected, RetryLater, Skipped, Unavailable, Unknown
 from consumers import facts
+from consumers.awaited_schemas import AwaitedSchemas
+from consumers.batches import Batches
 from consumers.control import Begin, NoPosition
-from consumers.deadletter import DeadLetter, letter_of, letter_record
+from consumers.deadletter import DeadLetter, letter_of
 from consumers.kafka import Assigned, Commit, Handover, Owner, Place
 from consumers.lanes import Lane, Lanes
-from consumers.offsets import METADATA_BYTES_MAX, Entry, Tracker
+from consumers.letters import Letters, Producer
+from consumers.offsets import METADATA_BYTES_MAX, Entry
 from consumers.pipeline import NotOurs, Pipeline, Refused, ToDeliver, Wanted
 from consumers.settlement import (
-    Attempts,
     DeadOutcome,
     Decision,
     Finish,
@@ -38,81 +39,12 @@ from consumers.settlement import (
     RejectionGuard,
     SetAside,
     StopConnection,
-    backoff,
     decide,
 )
 from consumers.subscription import Subscription
-from producers.kafka import Acknowledged, Backpressure, SendFailed
+from consumers.work import Limits, Partition, Work
 from schemas.codec import SchemaWanted
-from schemas.errors import BackboneError, NotFoundError
 from schemas.event import Record
-
-
-class Producer(Protocol):
-    """What writes dead letters: ``producers.kafka.RecordProducer``, made not to block."""
-
-    def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes | None]],
-        *,
-        partition: int = -1,
-        on_settled: Callable[[Acknowledged | SendFailed], None],
-    ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The bounds of one subscription in one process; every wait and every queue has one."""
-
-    records_max: int = 5_000
-    bytes_max: int = 16 << 20
-    lane_records_max: int = 1_000
-    drain_s: float = 25.0
-    batch_wait_s: float = 0.02
-    commit_every_s: float = 1.0
-    zombie_after_s: float = 10.0
-    schema_wait_s: float = 300.0
-    schema_retry_s: float = 30.0
-    slow_projection_s: float = 0.05
-
-
-class Partition:
-    """One partition during one assignment. ``admitting``: new calls may be made for it; ``live``: outcomes still
-    count (both end with the assignment, draining lies in between)."""
-
-    __slots__ = ("admitting", "committed", "dirty", "epoch", "in_flight", "live", "paused", "place", "tracker")
-
-    def __init__(self, assigned: Assigned) -> None:
-        self.place, self.epoch = assigned.place, assigned.epoch
-        self.tracker = Tracker(assigned.offset, assigned.done)
-        self.committed = (assigned.offset, "")
-        self.admitting = self.live = True
-        self.dirty = False
-        self.paused = False
-        self.in_flight = 0
-
-
-class Work:
-    """One record on its way; ``delivery`` once it was projected. ``in_flight``: a call or its dead letter is out."""
-
-    __slots__ = (
-        "attempts", "delivery", "entry", "event_time", "event_type", "in_flight", "lane", "partition", "record",
-        "succeeded",
-    )  # fmt: skip
-
-    lane: Lane[Work]
-
-    def __init__(self, partition: Partition, entry: Entry, record: Record) -> None:
-        self.partition, self.entry, self.record = partition, entry, record
-        self.delivery: Delivery | None = None
-        self.event_type = ""
-        self.event_time = 0.0
-        self.attempts = Attempts()
-        self.in_flight = False
-        self.succeeded = 0
 
 
 class Runtime:
@@ -147,17 +79,23 @@ class Runtime:
         self.limits = limits or Limits()
         self._subscription, self._pipeline, self._connection = subscription, pipeline, connection
         self._name, self._kind = subscription.name, subscription.connector
-        self._producer, self._load_schema, self._on_stop = producer, load_schema, stopped
+        self._on_stop = stopped
         self._observe, self._clock, self._chance = observer, clock, chance
         self._loop = asyncio.get_running_loop()
         self._partitions: dict[Place, Partition] = {}
         self._lanes: Lanes[Work] = Lanes()
         self._guard = RejectionGuard(accept=accept)
-        self._forming: dict[str, dict[str, Work]] = {}
-        self._outbox: deque[list[Work]] = deque()
+        self._batches = Batches(self._kind.batch_max)
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._wanted: dict[object, list[Work]] = {}
-        self._missing: set[object] = set()
+        self._letters = Letters(subscription.dead_topic, producer)
+        self._schemas = AwaitedSchemas(
+            load=load_schema,
+            release=self._schema_arrived,
+            spawn=self._spawn,
+            limits=self.limits,
+            clock=clock,
+            chance=chance,
+        )
         self._drains: list[tuple[list[Partition], Future[Sequence[Commit]]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -184,7 +122,7 @@ class Runtime:
         self._owner.start()
         self._observe(facts.SubscriptionStarted(self._name, self._subscription.version))
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -327,15 +265,15 @@ class Runtime:
         """Project the heads of ready lanes into batches, as many as there may be calls for."""
         self._lanes.due(self._clock())
         room = self._connection.calls_max
-        while len(self._outbox) < room and (lane := self._lanes.take()) is not None:
+        while len(self._batches.ready) < room and (lane := self._lanes.take()) is not None:
             self._prepare(lane)
-        if self._forming and self._flush_timer is None:
+        if self._batches.forming and self._flush_timer is None:
             self._flush_timer = self._loop.call_later(self.limits.batch_wait_s, self._flush)
         self._wake_idle()
         self._arm_due()
 
     def _wake_idle(self) -> None:
-        for _ in range(min(len(self._outbox), len(self._idle))):
+        for _ in range(min(len(self._batches.ready), len(self._idle))):
             waiter = self._idle.popleft()
             if not waiter.done():
                 waiter.set_result(None)
@@ -357,25 +295,11 @@ class Runtime:
         work = lane.queue[0]
         if work.delivery is None and not self._project(work):
             return
-        delivery = work.delivery
-        assert delivery is not None
-        if self._kind.batch_max == 1:
-            self._outbox.append([work])
-            return
-        batch = self._forming.setdefault(delivery.action, {})
-        if delivery.entity in batch:  # a batch never holds one entity twice
-            self._outbox.append(list(batch.values()))
-            batch.clear()
-        batch[delivery.entity] = work
-        if len(batch) >= self._kind.batch_max:
-            self._outbox.append(list(self._forming.pop(delivery.action).values()))
+        self._batches.add(work)
 
     def _flush(self) -> None:
         self._flush_timer = None
-        for batch in self._forming.values():
-            if batch:
-                self._outbox.append(list(batch.values()))
-        self._forming.clear()
+        self._batches.flush()
         self._wake_idle()
 
     def _project(self, work: Work) -> bool:
@@ -396,47 +320,19 @@ class Runtime:
                 self._lanes.finish(work.lane)
                 self._observe(facts.RecordsNotOurs(self._name, 1))
             case Wanted():
-                self._want_schema(work, projection.schema)
+                if not self._schemas.is_missing(projection.schema):
+                    self._schemas.wait(work, projection.schema)
+                else:
+                    self._depart(work)
+                    self._set_aside(work, "undecodable", "schema_unknown", str(projection.schema.key))
             case Refused():
                 work.event_type = projection.event_type
                 self._depart(work)
                 self._set_aside(work, projection.kind, projection.rejected.reason, projection.rejected.detail)
         return False
 
-    # ---- schemas that are not in memory
-
-    def _want_schema(self, work: Work, wanted: SchemaWanted) -> None:
-        """Hold the lane until the registry has answered; other lanes go on."""
-        if wanted.key in self._missing:
-            self._depart(work)
-            self._set_aside(work, "undecodable", "schema_unknown", str(wanted.key))
-        elif wanted.key in self._wanted:
-            self._wanted[wanted.key].append(work)
-        else:
-            self._wanted[wanted.key] = [work]
-            self._spawn(self._fetch_schema(wanted))
-
-    async def _fetch_schema(self, wanted: SchemaWanted) -> None:
-        since, failures = self._clock(), 0
-        while True:
-            try:
-                await asyncio.to_thread(self._load_schema, wanted)
-                break
-            except NotFoundError:
-                # It may be on its way (replication lag): the lane waits a while before the event is set aside.
-                waited = self._clock() - since
-                if waited >= self.limits.schema_wait_s:
-                    self._missing.add(wanted.key)
-                    self._loop.call_later(self.limits.schema_wait_s, self._missing.discard, wanted.key)
-                    break
-                delay = min(self.limits.schema_retry_s, self.limits.schema_wait_s - waited)
-            except BackboneError:
-                # The registry's failure is never the event's: its time does not count.
-                since = self._clock()
-                delay = backoff(failures, self._chance)
-                failures += 1
-            await asyncio.sleep(delay)
-        for work in self._wanted.pop(wanted.key):
+    def _schema_arrived(self, waited: Sequence[Work]) -> None:
+        for work in waited:
             self._lanes.release(work.lane)
         self._pump()
 
@@ -444,16 +340,16 @@ class Runtime:
 
     async def _deliver_batches(self) -> None:
         """One of the connection's callers: takes batches as long as the subscription runs."""
-        outbox = self._outbox
+        ready = self._batches.ready
         while True:
-            while not outbox:
+            while not ready:
                 idle: asyncio.Future[None] = self._loop.create_future()
                 self._idle.append(idle)
                 await idle
             await self._connection.enter()
             try:
-                if outbox:
-                    await self._deliver([work for work in outbox.popleft() if work.partition.admitting])
+                if ready:
+                    await self._deliver([work for work in ready.popleft() if work.partition.admitting])
             finally:
                 self._connection.leave()
             self._pump()
@@ -533,19 +429,12 @@ class Runtime:
                 case Halve():
                     refused.append(work)
         if refused:
-            self._halve(refused)
+            self._batches.halve([work for work in refused if self._arrive_waiting(work)])
         # A call that failed as a whole gives its lanes one due time, so that they are one batch again.
         together = max(seconds for _, seconds in holds) if len(holds) == len(batch) else None
         for work, seconds in holds:
             if self._arrive_waiting(work):
                 self._lanes.hold(work.lane, now + (seconds if together is None else together))
-
-    def _halve(self, refused: list[Work]) -> None:
-        waiting = [work for work in refused if self._arrive_waiting(work)]
-        middle = (len(waiting) + 1) // 2
-        for half in (waiting[middle:], waiting[:middle]):
-            if half:
-                self._outbox.appendleft(half)
 
     def _again(self, work: Work) -> None:
         if self._arrive_waiting(work):
@@ -639,55 +528,33 @@ class Runtime:
             version=f"{self._name}@{self._subscription.version}",
             now=datetime.now(UTC),
         )
-        self._write_letter(work, letter, omit_value=False)
+        self._letters.write(letter, lambda error: self._letter_settled(work, letter, error))
 
-    def _write_letter(self, work: Work, letter: DeadLetter, *, omit_value: bool) -> None:
-        record = letter_record(letter, omit_value=omit_value)
-
-        def settled(answer: Acknowledged | SendFailed) -> None:
-            self._loop.call_soon_threadsafe(self._letter_settled, work, letter, omit_value, answer)
-
-        try:
-            self._producer.send(
-                self._subscription.dead_topic,
-                record.key,
-                record.value,
-                record.headers,
-                partition=record.partition,
-                on_settled=settled,
-            )
-        except Backpressure:
-            self._loop.call_later(0.2, lambda: self._write_letter(work, letter, omit_value=omit_value))
-
-    def _letter_settled(
-        self, work: Work, letter: DeadLetter, omit_value: bool, answer: Acknowledged | SendFailed
-    ) -> None:
-        if isinstance(answer, Acknowledged):
-            self._observe(
-                facts.DeadLettered(self._name, letter.outcome, letter.reason, str(letter.origin), work.event_type)
-            )
-            if not work.partition.live:
-                self._settled(work.record)
-                self._arrive(work)
-                return
-            self._told_settled(work, Rejected(letter.reason), self._clock())
-            lane = work.lane.key
-            self._over(work)
-            if (too_many := self._guard.rejected(lane)) is not None:
-                self.stop(
-                    f"{too_many}; the last for {letter.reason}. Look: backbone deadletter list {self._name}. Go on: "
-                    f"backbone subscription resume {self._name} --accept N"
-                )
-            self._pump()
-        elif answer.error == "MSG_SIZE_TOO_LARGE" and not omit_value:
-            self._write_letter(work, letter, omit_value=True)
-        else:
+    def _letter_settled(self, work: Work, letter: DeadLetter, error: str | None) -> None:
+        if error is not None:
             self._settled(work.record)
             self._arrive(work)
             self.stop(
-                f"a dead letter cannot be written to {self._subscription.dead_topic} ({answer.error}); nothing was "
+                f"a dead letter cannot be written to {self._subscription.dead_topic} ({error}); nothing was "
                 f"passed over. Mend it, then: backbone subscription resume {self._name}"
             )
+            return
+        self._observe(
+            facts.DeadLettered(self._name, letter.outcome, letter.reason, str(letter.origin), work.event_type)
+        )
+        if not work.partition.live:
+            self._settled(work.record)
+            self._arrive(work)
+            return
+        self._told_settled(work, Rejected(letter.reason), self._clock())
+        lane = work.lane.key
+        self._over(work)
+        if (too_many := self._guard.rejected(lane)) is not None:
+            self.stop(
+                f"{too_many}; the last for {letter.reason}. Look: backbone deadletter list {self._name}. Go on: "
+                f"backbone subscription resume {self._name} --accept N"
+            )
+        self._pump()
 
     # ---- offsets
 

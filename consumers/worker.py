@@ -30,10 +30,12 @@ from consumers.control import (
     timestamp,
 )
 from consumers.kafka import Place
+from consumers.letters import Producer
 from consumers.pipeline import Pipeline
-from consumers.runtime import Limits, Producer, Runtime
+from consumers.runtime import Runtime
 from consumers.subscription import Subscription
 from consumers.tail import ControlTail
+from consumers.work import Limits
 from producers.kafka import Acknowledged, Backpressure, SendFailed
 from schemas.codec import SchemaWanted
 from schemas.errors import BackboneError
