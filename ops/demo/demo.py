@@ -110,6 +110,7 @@ class Demo:
             )
         stop_kept_worker()
         local.reset(STATE)
+        STATE.mkdir(exist_ok=True)
         MARKER.write_text("{}")
         self._owns_stack = True
         started = local.up(STATE, say=self._say)
