@@ -231,6 +231,10 @@ class Runtime:
                     self._settled(work.record)
 
     def commit_failed(self, reason: str) -> None:
+        # the same offsets are not sent again (they may be another member's by now): what is due now for the
+        # partitions that are still ours is, so that a quiet topic's lag ends when the broker is back
+        for partition in self._partitions.values():
+            partition.not_committed()
         self._observe(facts.CommitFailed(self._name, reason))
 
     def stop(self, reason: str) -> None:
@@ -349,19 +353,20 @@ class Runtime:
             await self._connection.enter()
             try:
                 if ready:
-                    await self._deliver([work for work in ready.popleft() if work.partition.admitting])
+                    await self._deliver(ready.popleft())
             finally:
                 self._connection.leave()
             self._pump()
 
-    async def _deliver(self, batch: list[Work]) -> None:
-        if not batch:
-            return
+    async def _deliver(self, waiting: list[Work]) -> None:
         if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
-            for work in batch:
+            for work in waiting:
                 self._lanes.release(work.lane)
             return
-        batch = [work for work in batch if work.partition.admitting]
+        batch = [work for work in waiting if work.partition.admitting]
+        if not batch:
+            return
+        began = self._clock()
         deliveries = []
         for work in batch:
             assert work.delivery is not None
@@ -369,10 +374,7 @@ class Runtime:
             work.succeeded = self._connection.succeeded
             deliveries.append(work.delivery)
             if work.attempts.first_at is None:
-                work.attempts.first_at = self._clock()
-        if not deliveries:
-            return
-        began = self._clock()
+                work.attempts.first_at = began
         outcomes = await self._connection.call(deliveries)
         now = self._clock()
         worst = max(outcomes, key=_badness)
@@ -566,15 +568,12 @@ class Runtime:
             for partition in list(self._partitions.values()):
                 if partition.paused:
                     self._unpause(partition)
-                if partition.dirty and partition.live:
-                    partition.dirty = False
-                    committed = (partition.tracker.committable(), partition.tracker.metadata())
-                    if len(committed[1]) > METADATA_BYTES_MAX * 0.9 and not partition.paused:
+                due = partition.take_due()
+                if due is not None:
+                    commits.append(Commit(partition.place, partition.epoch, *due))
+                    if len(due[1]) > METADATA_BYTES_MAX * 0.9 and not partition.paused:
                         partition.paused = True
                         self._owner.pause(partition.place, True)
-                    if committed != partition.committed:
-                        partition.committed = committed
-                        commits.append(Commit(partition.place, partition.epoch, *committed))
             if commits:
                 self._owner.commit(commits)
 
@@ -585,9 +584,11 @@ class Runtime:
             self._owner.pause(partition.place, False)
 
 
+_BADNESS = {kind: n for n, kind in enumerate((Delivered, Skipped, RetryLater, Unknown, Rejected, Unavailable))}
+
+
 def _badness(outcome: Outcome) -> int:
-    order = (Delivered, Skipped, RetryLater, Unknown, Rejected, Unavailable)
-    return order.index(type(outcome))
+    return _BADNESS[type(outcome)]
 
 
 def _vendor_is_there(outcome: Outcome) -> bool:

@@ -37,11 +37,27 @@ class Partition:
     def __init__(self, assigned: Assigned) -> None:
         self.place, self.epoch = assigned.place, assigned.epoch
         self.tracker = Tracker(assigned.offset, assigned.done)
-        self.committed = (assigned.offset, "")
+        self.committed: tuple[int, str] | None = (assigned.offset, "")
         self.admitting = self.live = True
         self.dirty = False
         self.paused = False
         self.in_flight = 0
+
+    def take_due(self) -> tuple[int, str] | None:
+        """The offset and metadata to commit now, which then count as committed; None when nothing has changed."""
+        if not self.dirty or not self.live:
+            return None
+        self.dirty = False
+        due = (self.tracker.committable(), self.tracker.metadata())
+        if due == self.committed:
+            return None
+        self.committed = due
+        return due
+
+    def not_committed(self) -> None:
+        """The broker did not take the last commit, or it is not known: what is due then is due whatever it is."""
+        self.committed = None
+        self.dirty = True
 
 
 class Work:
