@@ -13,9 +13,10 @@ from typing import TypeAlias
 from connectors.connector import Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeliverySettled:
-    """One delivery came to its end (Delivered, Skipped or Rejected with its dead letter acked)."""
+    """One delivery came to its end (Delivered, Skipped or Rejected with its dead letter acked). Not frozen: it is made
+    per delivery."""
 
     subscription: str
     connection: str
@@ -47,9 +48,9 @@ class RecordsNotOurs:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallMade:
-    """One call to a vendor ended; the structured log line of every call."""
+    """One call to a vendor ended; the structured log line of every call. Not frozen: it is made per call."""
 
     subscription: str
     connection: str

@@ -106,9 +106,12 @@ class App:
 
     @property
     def decoder(self) -> Decoder:
+        """Reads events as this project's contracts (and the backbone's own) state them."""
         from schemas.codec import Decoder
 
-        return self._once("decoder", lambda: Decoder(self.registry))
+        return self._once(
+            "decoder", lambda: Decoder(self.registry, contracts={**self.contracts, **self.engine_contracts})
+        )
 
     # ---- Kafka ------------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def preview(
 
     Blocks on Kafka and the registry; raises UnreachableError, NotFoundError (a topic).
     """
-    decoder = Decoder(app.registry, contracts={**app.contracts, **app.engine_contracts})
+    decoder = app.decoder
     pipeline = Pipeline(subscription, decoder)
     rows = _rows(app, subscription, pipeline, decoder, position, limit, seen)
     if position is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from connectors.connection import Connection, ConnectionState
@@ -14,6 +15,14 @@ from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from ops.app import App
+
+
+def collect_less() -> None:
+    """Let Python look for garbage in cycles less often. An event's objects die without it, but the thousands in flight
+    make it look every few events (20 of 290 µs an event); what is loaded by now stays anyway. For the whole process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 class Wiring:

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from consumers.expressions.values import ITEMS_MAX, OMIT, TEXT_MAX, UNDEFINED, bounded, datetime_text, plain, text
@@ -109,14 +110,21 @@ def money(value: Any, currency: Any) -> str:
     """Minor units as people write them: ``123450 | money('EUR')`` is ``1,234.50 EUR``; digits after ISO 4217."""
     if type(value) is not int:
         raise ExpressionFailed("null" if value is None else "wrong_type")
-    code = text(currency)
+    code, digits, unit = _currency(text(currency))
+    if not digits:
+        return f"{value:,} {code}"
+    sign = "-" if value < 0 else ""
+    whole, rest = divmod(abs(value), unit)
+    return f"{sign}{whole:,}.{str(rest).zfill(digits)} {code}"
+
+
+@lru_cache(maxsize=256)
+def _currency(code: str) -> tuple[str, int, int]:
+    """A currency's code in capitals, the digits of its minor unit, and how many of them make one."""
     if len(code) != 3 or not (code.isascii() and code.isalpha()):
         raise ExpressionFailed("out_of_range")
     digits = _MINOR_DIGITS.get(code.upper(), 2)
-    sign = "-" if value < 0 else ""
-    whole, rest = divmod(abs(value), 10**digits)
-    amount = f"{whole:,}.{rest:0{digits}d}" if digits else f"{whole:,}"
-    return f"{sign}{amount} {code.upper()}"
+    return code.upper(), digits, 10**digits
 
 
 def date_(value: Any, format: str | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from ops.benchmarks.measure import Result, Round, interleaved, timed
+from ops.benchmarks.measure import Line, Round, interleaved, timed
 from ops.benchmarks.stage import Stage, invoice
 from producers import KafkaPublisher, PublisherSettings
 from schemas.event import Event, Record
@@ -16,7 +16,7 @@ from schemas.event import Event, Record
 COUNT = 50_000
 
 
-def results(stage: Stage, rounds: int) -> list[Result]:
+def lines(stage: Stage, rounds: int) -> list[Line]:
     full = stage.topic("bench.decode")
     stage.fill(full, COUNT)
     subjects: list[tuple[str, Callable[[], Round], float | None]] = [
@@ -29,7 +29,7 @@ def results(stage: Stage, rounds: int) -> list[Result]:
         print("(confluent-kafka's schema registry client is not installed: no peer beside these)")
     else:
         subjects += [
-            ("  peer: confluent AvroSerializer (dict, encode, ack)", lambda: _publish_peer(stage), None),
+            ("  peer: confluent AvroSerializer (dict)", lambda: _publish_peer(stage), None),
             ("  peer: confluent AvroDeserializer", lambda: _decode_peer(stage, full), None),
         ]
     return interleaved(rounds, subjects)

@@ -27,27 +27,48 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A line of the report; ``target`` is events a second at least."""
+class Line:
+    """One line of the report. ``target``: at least so much, or at most where ``at_most``."""
 
     name: str
-    rounds: Sequence[Round]
+    unit: str
+    values: Sequence[float]
+    cpu_us: Sequence[float] = ()
     target: float | None = None
+    at_most: bool = False
 
-    def line(self) -> str:
-        rates = sorted(one.rate for one in self.rounds)
-        target = "" if self.target is None else f"{self.target:>9,.0f}"
-        return (
-            f"{self.name:<58}{statistics.median(rates):>10,.0f}{rates[0]:>10,.0f}{rates[-1]:>10,.0f}"
-            f"{statistics.median(one.cpu_us for one in self.rounds):>10.1f}{target:>9}"
-        )
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def cells(self) -> tuple[str, ...]:
+        cpu = f"{statistics.median(self.cpu_us):,.0f}" if self.cpu_us else ""
+        numbers = (f"{number:,.0f}" for number in (self.median, min(self.values), max(self.values)))
+        return (self.name, self.unit, *numbers, cpu, self._target(), self._verdict())
+
+    def _target(self) -> str:
+        return "" if self.target is None else f"{'<=' if self.at_most else '>='} {self.target:,.0f}"
+
+    def _verdict(self) -> str:
+        if self.target is None:
+            return ""
+        met = self.median <= self.target if self.at_most else self.median >= self.target
+        return "met" if met else "missed"
 
 
-HEADING = f"{'':<58}{'MEDIAN/S':>10}{'MIN':>10}{'MAX':>10}{'CPU µs':>10}{'TARGET':>9}"
+HEADINGS = ("", "unit", "median", "min", "max", "CPU µs/event", "target", "")
+WIDTHS = (52, 9, 9, 9, 9, 13, 11, 7)
 
 
-def interleaved(rounds: int, subjects: Sequence[tuple[str, Callable[[], Round], float | None]]) -> list[Result]:
-    """Every subject in turn, so many times, so that a machine that drifts does so for all; one warm-up each."""
+def row(cells: Sequence[str]) -> str:
+    """A line of the table on a terminal: the first two columns to the left, numbers to the right."""
+    words = [cell.ljust(width) for cell, width in zip(cells[:2], WIDTHS[:2], strict=True)]
+    return "".join([*words, *(cell.rjust(width) for cell, width in zip(cells[2:], WIDTHS[2:], strict=True))]).rstrip()
+
+
+def interleaved(rounds: int, subjects: Sequence[tuple[str, Callable[[], Round], float | None]]) -> list[Line]:
+    """Every subject in turn, so many times, so that a machine that drifts does so for all; one warm-up each.
+    ``target`` is events a second at least."""
     for _, run, _ in subjects:
         run()
     found: list[list[Round]] = [[] for _ in subjects]
@@ -55,11 +76,20 @@ def interleaved(rounds: int, subjects: Sequence[tuple[str, Callable[[], Round], 
         for place, (_, run, _) in zip(found, subjects, strict=True):
             gc.collect()
             place.append(run())
-    return [Result(name, place, target) for (name, _, target), place in zip(subjects, found, strict=True)]
+    return [
+        Line(name, "events/s", [one.rate for one in place], [one.cpu_us for one in place], target)
+        for (name, _, target), place in zip(subjects, found, strict=True)
+    ]
 
 
 def timed(events: int, work: Callable[[], object]) -> Round:
-    """One round of a plain function."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Round(events, time.perf_counter() - wall, time.process_time() - cpu)
+    """One round of a plain function. What was prepared for it is kept from the garbage collector meanwhile: no service
+    holds so many events ready, and walking over them again and again would be counted."""
+    gc.collect()
+    gc.freeze()
+    try:
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        return Round(events, time.perf_counter() - wall, time.process_time() - cpu)
+    finally:
+        gc.unfreeze()

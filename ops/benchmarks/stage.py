@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from ops.local.fakes import read_fakes
 from schemas.codec import Decoder, Encoder
-from schemas.contract import Contract, load_contracts
+from schemas.contract import Contract, engine_contracts, load_contracts
 from schemas.models.billing import InvoiceCreated, InvoiceLine
 from schemas.registry import open_registry
 
@@ -33,7 +33,7 @@ class Stage:
         self.registry = open_registry(registry_url)
         for contract in self.contracts.values():
             self.registry.register(contract.subject, json.dumps(contract.schema))
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin: AdminClient | None = AdminClient({"bootstrap.servers": bootstrap})
         self._vendors: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,11 +46,17 @@ class Stage:
         return encoder
 
     def decoder(self) -> Decoder:
-        return Decoder(self.registry)
+        """As ``backbone run`` makes it."""
+        return Decoder(self.registry, contracts={**self.contracts, **engine_contracts()})
+
+    def exists(self, topic: str) -> bool:
+        assert self._admin is not None
+        return topic in self._admin.list_topics(timeout=10).topics
 
     def topic(self, name: str, partitions: int = 12) -> str:
         """A topic, new if there is none of that name yet."""
-        if name not in self._admin.list_topics(timeout=10).topics:
+        if not self.exists(name):
+            assert self._admin is not None
             new = NewTopic(name, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
             self._admin.create_topics([new])[name].result(30)
         return name
@@ -97,6 +103,7 @@ class Stage:
             urllib.request.urlopen(request, timeout=20).read()
 
     def close(self) -> None:
+        self._admin = None  # before the broker goes: the client would complain
         if self._vendors is not None:
             self._vendors.terminate()
             self._vendors.wait(20)

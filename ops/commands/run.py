@@ -76,7 +76,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from ops.watch import health as health_server
     from ops.watch.logs import logger
     from ops.watch.observe import Observation
-    from ops.wiring import Wiring
+    from ops.wiring import Wiring, collect_less
     from producers.kafka import RecordProducer
 
     observe = Observation()
@@ -109,6 +109,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         host, port, live=lambda: True, ready=lambda: worker.ready, registry=observe.registry
     )
     logger().info("worker_started", health=f"http://{host}:{server.port}", context=app.context.name, pid=os.getpid())
+    collect_less()
     try:
         return await worker.run()
     finally:
