@@ -23,7 +23,7 @@ from consumers.control import (
 )
 from ops.changes.kinds import ChangeKind
 from ops.changes.plan import JsonValue, Plan, new_plan
-from ops.changes.store import Journal
+from ops.changes.store import Journal, Store
 from schemas.errors import PartlyDoneError, RefusedError
 
 if TYPE_CHECKING:
@@ -107,20 +107,24 @@ def steps_of(wanted: list[Wanted]) -> list[str]:
 def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
     snapshot = app.control()
     known = {**snapshot.detached, **snapshot.subscriptions}
+    cut_in = Store.of(app).progressed(plan.id).doing
     for one in wanted_of(plan):
-        verb = "attach" if one.definition else "detach"
-        if f"{verb} {one.name}" in done:
+        step = f"{'attach' if one.definition else 'detach'} {one.name}"
+        if step in done:
             continue
         now = known.get(one.name, AttachedSubscription(name=one.name))
-        # a cut try may have written the definition and not its step
-        if not _same(now.definition, one.previous) and not _same(now.definition, one.definition):
+        written = cut_in == step and _same(now.definition, one.definition)  # by a try that was cut in this step
+        if not written and not _same(now.definition, one.previous):
             raise RefusedError(
                 f"{one.name} has changed since {plan.id} was planned. Nothing was changed. Plan it again."
             )
         if one.definition is not None:
             _check_partitions(app, one)
-        if one.forget_group and f"forget the old positions of {one.name}" not in done:
-            _check_empty(app, one.name)
+        if one.forget_group:
+            if f"forget the old positions of {one.name}" not in done:
+                _check_empty(app, one.name)
+        elif one.definition is not None and one.previous is None and not written and not plan.undoes:
+            _check_no_positions(app, one.name, plan.id)
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
@@ -254,6 +258,16 @@ def _check_empty(app: App, name: str) -> None:
         raise RefusedError(
             f"The group {name} has members, so its old positions cannot be forgotten: {members}. Stop them first. "
             "Nothing was changed."
+        )
+
+
+def _check_no_positions(app: App, name: str, change_id: str) -> None:
+    """A committed position goes before a recorded start, so the start would be ignored."""
+    from ops.lag.cluster import Cluster
+
+    if Cluster(app.admin(), app.consumer).commits([name]).found.get(name):
+        raise RefusedError(
+            f"The group {name} has positions since {change_id} was planned. Nothing was changed. Plan it again."
         )
 
 

@@ -290,6 +290,30 @@ def test_a_plan_is_stale_once_somebody_else_has_attached(project: TestProject, a
     assert attached().definition.events == ("accounts.UserErased",)
 
 
+def test_a_plan_is_stale_once_the_same_file_is_attached_from_elsewhere(
+    project: TestProject, attached: Callable[[], Any]
+) -> None:
+    """It was applied, said Done, and began nowhere: the starts of the first one stood."""
+    planned = project.document("subscription", "attach", project.subscription, "--from", "earliest")["data"]
+    attach(project, "--from", "latest")
+    result = project.run("apply", planned["id"])
+    assert result.exit_code == 6
+    assert "has changed since" in result.stderr
+    assert project.run("undo", planned["id"], "--yes").exit_code == 6
+
+
+def test_a_plan_is_stale_once_its_group_has_positions_from_a_life_in_between(
+    project: TestProject, attached: Callable[[], Any], stack: Stack
+) -> None:
+    """A committed position goes before a recorded start: the plan's --from would be ignored."""
+    planned = project.document("subscription", "attach", project.subscription, "--from", "earliest")["data"]
+    commit(stack, project.subscription, project.users, 42)
+    result = project.run("apply", planned["id"])
+    assert result.exit_code == 6
+    assert "has positions since" in result.stderr
+    assert attached() is None
+
+
 def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(
     tmp_path: Path, stack: Stack, prefix: str
 ) -> None:
