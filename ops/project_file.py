@@ -59,6 +59,14 @@ Reference = Annotated[str, BeforeValidator(_reference)]
 """``env:NAME`` or ``file:PATH``."""
 
 
+def _not_yet(value: Any) -> Any:
+    raise ValueError("not available yet; leave it out")
+
+
+NotYet = Annotated[None, BeforeValidator(_not_yet)]
+"""A setting of the design that nothing uses yet: whoever sets it would rely on it, so it is refused."""
+
+
 class ProjectTable(_Table):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="The project's name.")
     schemas: str = Field(
@@ -99,7 +107,7 @@ class ContextTable(_Table):
     )
     registry: RegistryTable = RegistryTable()
     topics: TopicsTable = TopicsTable()
-    ledger: Reference | None = Field(default=None, description="Not used yet: there is no ledger.")
+    ledger: NotYet = Field(default=None, description="Refused: not available yet.")
     connections: Literal["fake"] | dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="`fake`: every vendor is its fake, and no credential is read. Or a table a connection, "
@@ -117,10 +125,8 @@ class ConnectionTable(BaseModel):
     connector: str = Field(description="Name of the connector: `hubspot`, `slack`, `sql`, or one of another package.")
     region: str | None = Field(default=None, description="Where the vendor keeps the data; shown by `catalog show`.")
     sub_processor: str | None = Field(default=None, description="Who keeps them; shown by `catalog show`.")
-    rate: str | None = Field(
-        default=None,
-        pattern=r"^\d+/(\d+)?(ms|s|m|h)$",
-        description="Not used yet: pacing by a rate of ours comes later. The vendor's own quota headers are honoured.",
+    rate: NotYet = Field(
+        default=None, description="Refused: not available yet. The vendor's own quota headers are honoured."
     )
 
 

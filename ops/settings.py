@@ -175,10 +175,6 @@ class Context:
     def replication(self) -> int | None:
         return self.table.topics.replication
 
-    @property
-    def ledger(self) -> str | None:
-        return None if self.table.ledger is None else resolve(self.table.ledger, self.project.root)
-
     @cached_property
     def connections(self) -> dict[str, ResolvedConnection]:
         """Every connection of the project as it is here."""

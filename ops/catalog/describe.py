@@ -74,7 +74,6 @@ def describe_connection(
         "doc": connector.doc,
         "region": table.get("region"),
         "sub_processor": table.get("sub_processor"),
-        "rate": table.get("rate"),
         "idempotency": idempotency.kind,
         "idempotency_ttl": None if idempotency.ttl is None else duration(idempotency.ttl),
         "on_unknown": connector.on_unknown,

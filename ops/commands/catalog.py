@@ -110,7 +110,6 @@ def _connection(app: App, data: dict[str, Any]) -> list[Any]:
         data["doc"],
         "",
         *([f"where        {place}"] if place else []),
-        *([f"quota        {data['rate']}"] if data["rate"] else []),
         f"idempotency  {data['idempotency']}: {idempotency}",
         f"lost answer  {data['on_unknown']} (unless the subscription says otherwise)",
         f"batches      of at most {data['batch_max']}",

@@ -50,7 +50,6 @@ def show(app: App, name: str | None) -> None:
         "kafka": chosen.kafka_shown(),
         "registry": chosen.registry_shown(),
         "topics": {"partitions": chosen.partitions, "replication": chosen.replication},
-        "ledger": chosen.table.ledger,
         "connections": [_connection(app, chosen, connection) for connection in chosen.connections],
     }
     columns = [Column("name"), Column("connector"), Column("kind"), Column("address"), Column("problem")]

@@ -26,7 +26,6 @@ PROD = (
 [connections.hubspot]
 connector = "hubspot"
 region = "EU"
-rate = "80/10s"
 unique_property = "user_key"
 [connections.slack]
 connector = "slack"
@@ -60,13 +59,13 @@ def project(folder: Path, text: str) -> Project:
         (START + "[contexts.x.registry]\nurll = 'http://r'\n", "Did you mean 'url'?"),
         (START + "[contexts.x.topics]\npartitions = 0\n", "'contexts.x.topics.partitions'"),
         (START + "[connections.h]\nregion = 'EU'\n", "'connections.h.connector' is missing"),
-        (START + "[connections.h]\nconnector = 'hubspot'\nrate = 'lots'\n", "'connections.h.rate'"),
+        (START + "[connections.h]\nconnector = 'hubspot'\nrate = '80/10s'\n", "'connections.h.rate': not available yet"),
         (START + "[contexts.x.kafka]\nacks = 1\n", "'acks' cannot be set"),
         (START + "[contexts.x.kafka]\n'enable.auto.commit' = true\n", "'enable.auto.commit' cannot be set"),
         (START + "[contexts.x.kafka]\nsasl.password = 'hunter2'\n", "Write env:NAME or file:PATH"),
         (START + "[contexts.x.kafka]\nclient.id = ['a']\n", "'client.id' is a text, a number or true/false"),
         (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "write env:NAME or file:PATH"),
-        (START + "[contexts.x]\nledger = 'postgresql://u:hunter2@h/d'\n", "write env:NAME or file:PATH"),
+        (START + "[contexts.x]\nledger = 'env:LEDGER'\n", "'contexts.x.ledger': not available yet"),
         (START + "[contexts]\nx = 5\n", "'contexts.x'"),
         (START + "contexts = 5\n", "backbone.toml"),
     ],
