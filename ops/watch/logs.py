@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,6 +21,11 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 LINES_MAX: Final = 100
 """Sampled kinds of line write at most this many a second; the next line says how many were left out."""
+REPEAT_S: Final = 30.0
+"""A line of the Kafka client that differs in numbers only is written this often; the next says how many there were."""
+REPEATERS: Final = ("kafka", "backbone.kafka")
+_SHAPES_MAX: Final = 200
+_NUMBER: Final = re.compile(r"\d+")
 
 
 class LineBudget:
@@ -48,11 +54,47 @@ class LineBudget:
             return left_out
 
 
-def configure(json: bool | None = None, *, level: str = "info", stream: TextIO | None = None) -> None:
+class OnceInAWhile(logging.Filter):
+    """Lets a line of the Kafka client pass once in ``REPEAT_S``: librdkafka writes one for every attempt of every
+    connection, a hundred a second while the cluster is away. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+        self._lock = Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(REPEATERS):
+            return True
+        message = record.getMessage()
+        shape = (record.name, _NUMBER.sub("#", message))
+        now = self._clock()
+        with self._lock:
+            written, left_out = self._seen.get(shape, (-REPEAT_S, 0))
+            if now - written < REPEAT_S:
+                self._seen[shape] = (written, left_out + 1)
+                return False
+            if len(self._seen) >= _SHAPES_MAX:
+                self._seen.clear()
+            self._seen[shape] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{message} (and {left_out} lines like it since)", ()
+        return True
+
+
+def configure(
+    json: bool | None = None,
+    *,
+    level: str = "info",
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = monotonic,
+) -> None:
     """Send this process's log lines to ``stream`` (standard error by default) from now on.
 
     ``json`` None: JSON unless the stream is a terminal. ``level``: debug, info, warning, error, critical; lower lines
-    cost almost nothing. May be called again; loggers made before follow. Writing blocks while the stream does.
+    cost almost nothing. ``clock`` is any monotonic one, for what is written once in a while. May be called again;
+    loggers made before follow. Writing blocks while the stream does.
     """
     out = sys.stderr if stream is None else stream
     as_json = not out.isatty() if json is None else json
@@ -82,6 +124,7 @@ def configure(json: bool | None = None, *, level: str = "info", stream: TextIO |
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
+    handler.addFilter(OnceInAWhile(clock))
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):

@@ -195,6 +195,28 @@ def test_dead_letters_are_always_logged_with_their_place(lines: io.StringIO) -> 
     assert found[0]["origin"] == "accounts.users/3/0"
 
 
+def test_what_the_client_repeats_while_kafka_is_away_is_written_once_and_counted(lines: io.StringIO) -> None:
+    """It was a hundred lines a second: an outage of a night would have filled the disk."""
+    now = [0.0]
+    logs.configure(json=True, stream=lines, clock=lambda: now[0])
+    client = logging.getLogger("kafka")
+    for number in range(500):
+        client.error("FAIL [worker#consumer-%d]: 127.0.0.1:42459: Connection refused (after %dms)", number, number)
+    client.error("another thing")
+    logging.getLogger("elsewhere").error("said")
+    logging.getLogger("elsewhere").error("said")
+    now[0] = 31.0
+    client.error("FAIL [worker#consumer-%d]: 127.0.0.1:42459: Connection refused (after %dms)", 7, 7)
+    events = [line["event"] for line in written(lines)]
+    assert events == [
+        "FAIL [worker#consumer-0]: 127.0.0.1:42459: Connection refused (after 0ms)",
+        "another thing",
+        "said",
+        "said",
+        "FAIL [worker#consumer-7]: 127.0.0.1:42459: Connection refused (after 7ms) (and 499 lines like it since)",
+    ]
+
+
 def test_an_exception_is_logged_without_its_text(lines: io.StringIO) -> None:
     try:
         raise ValueError("ana@example.org is not valid")
