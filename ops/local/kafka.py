@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 import uuid
@@ -111,10 +112,14 @@ class Kafka:
         (self.folder / name).write_text(PROPERTIES + "\n".join(lines) + "\n", encoding="utf-8")
 
     def _format(self) -> None:
-        """Format beside and rename: a kill in the middle leaves no folder that looks formatted."""
-        fresh = self.folder / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        settings = "format.properties"
+        """Format beside and rename: a kill in the middle leaves no folder that looks formatted. The folder is this
+        process's own: the formatter of a start that was killed may still write into its."""
+        for left in self.folder.glob("data.new*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for left in self.folder.glob("format*.properties"):
+            left.unlink(missing_ok=True)
+        fresh = self.folder / f"data.new-{os.getpid()}"
+        settings = f"format-{os.getpid()}.properties"
         self._write_settings(settings, fresh)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [

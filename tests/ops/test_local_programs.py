@@ -111,7 +111,9 @@ def test_a_system_java_is_used_when_the_package_has_none_and_an_old_one_is_refus
 @pytest.fixture
 def kafka(tmp_path: Path) -> Kafka:
     """A node whose Java formats nothing but what a format leaves: the real format is in the integration tests."""
-    script = "mkdir -p data.new && echo formatted > data.new/meta.properties"
+    script = """for settings; do :; done
+folder=$(sed -n 's/^log.dirs=//p' "$settings")
+mkdir -p "$folder" && echo formatted > "$folder/meta.properties\""""
     a_program(tmp_path / "jdk" / "bin", "java", script)
     from ops.local.artifacts import Artifacts
 
@@ -127,8 +129,11 @@ def test_a_data_folder_is_formatted_once(kafka: Kafka) -> None:
 
 
 def test_a_format_that_was_killed_in_the_middle_is_begun_again(kafka: Kafka) -> None:
-    (kafka.folder / "data.new" / "half").mkdir(parents=True)
+    """Its formatter may live on and write into its folder: it used to be the same one that the next start formats."""
+    (kafka.folder / "data.new-17" / "half").mkdir(parents=True)
+    (kafka.folder / "format-17.properties").touch()
     kafka.prepare(silent)
+    assert sorted(file.name for file in kafka.folder.iterdir()) == ["data", "server.properties"]
     assert (kafka.data / "meta.properties").exists()
     assert not (kafka.data / "half").exists()
 
