@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,8 @@ def lines(stage: Stage, rounds: int) -> list[Line]:
         ("consume and decode", lambda: _decode(stage, full), 30_000),
     ]
     try:
-        from confluent_kafka.schema_registry import avro  # noqa: F401
+        with warnings.catch_warnings(record=True):  # a package of the peer's insists on warning of another
+            from confluent_kafka.schema_registry import avro  # noqa: F401
     except ImportError:
         print("(confluent-kafka's schema registry client is not installed: no peer beside these)")
     else:

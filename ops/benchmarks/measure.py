@@ -57,7 +57,7 @@ class Line:
 
 
 HEADINGS = ("", "unit", "median", "min", "max", "CPU µs/event", "target", "")
-WIDTHS = (52, 9, 9, 9, 9, 13, 11, 7)
+WIDTHS = (58, 9, 9, 9, 9, 14, 10, 8)
 
 
 def row(cells: Sequence[str]) -> str:

@@ -35,9 +35,7 @@ def write(lines: Sequence[Line], rounds: int, loads: Sequence[float], how: str) 
     """Write the report. ``loads`` are the machine's load averages during the run: above the number of cores, others
     were at work too and every rate is lower than it would be alone."""
     table = [HEADINGS, ("---", "---", *["---:"] * 5, "---"), *(line.cells() for line in lines)]
-    rows = "\n".join(
-        "| " + " | ".join(cell.strip() or " " for cell in cells).replace("||", "or") + " |" for cells in table
-    )
+    rows = "\n".join(f"| {' | '.join(cell.strip().replace('|', chr(92) + '|') for cell in cells)} |" for cells in table)
     FILE.write_text(
         f"""# Results of `make bench`
 
