@@ -81,6 +81,18 @@ def check_text(
     return _Loading(name, written, root, form, contracts, connections, folder, events, projections, file).result()
 
 
+def name_problem(name: str) -> str:
+    """Why a subscription cannot have this name; empty when it can."""
+    if name in RESERVED:
+        return f"'{name}' is a reserved name: call the file something else."
+    if not _NAME.match(name) or len(name) > NAME_MAX:
+        return (
+            f"'{name[:NAME_MAX]}' is no name for a subscription (its file's name): lower-case letters and digits with "
+            f"single dashes between them, at most {NAME_MAX}."
+        )
+    return ""
+
+
 class _Loading:
     """One file on its way; collects findings, and makes the Subscription if none of them is an error."""
 
@@ -155,14 +167,9 @@ class _Loading:
     # -- the parts ---------------------------------------------------------------------------------------------------
 
     def _check_name(self) -> None:
-        name = self._name
-        if name in RESERVED:
-            self._error((), "name", f"'{name}' is a reserved name: call the file something else.")
-        elif not _NAME.match(name) or len(name) > NAME_MAX:
-            self._error(
-                (), "name", f"'{name[:NAME_MAX]}' is no name for a subscription (its file's name): lower-case letters "
-                f"and digits with single dashes between them, at most {NAME_MAX}.",
-            )  # fmt: skip
+        problem = name_problem(self._name)
+        if problem:
+            self._error((), "name", problem)
 
     def _check_personal_data(self) -> None:
         for index, allowed in enumerate(self._form.personal_data.allow if self._form.personal_data else []):

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 import click
 
 from ops.screen import OUTPUTS, Screen
-from schemas.errors import BackboneError, NotAllowedError, NotFoundError, UnreachableError
+from schemas.errors import BackboneError, InputError, NotAllowedError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
@@ -219,11 +221,12 @@ class App:
         kafka = sys.modules.get("confluent_kafka")
         if kafka is not None and isinstance(error, kafka.KafkaException):
             return self.kafka_error(error.args[0] if error.args else error)
-        if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
-            name = f" '{error.filename}'" if error.filename else ""
-            return NotAllowedError(f"The file{name} cannot be used: {error.strerror}.")
-        if isinstance(error, OSError) and error.errno == 28:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return BackboneError("The disk is full: make room and run it again.")
+        if isinstance(error, OSError) and error.filename:
+            from ops.files import file_error
+
+            return file_error(error)
         return None
 
     def kafka_error(self, error: Any) -> BackboneError:
@@ -237,7 +240,20 @@ class App:
             return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' does not permit this ({name}).")
         if name in {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"}:
             return NotFoundError("The cluster has no such topic or partition. See: backbone topic list")
+        if name == "_INVALID_ARG":
+            return self._refused_setting(error)
         return BackboneError(f"Kafka answered {name}.")
+
+    def _refused_setting(self, error: Any) -> InputError:
+        """What librdkafka says of settings it does not take; the value is not repeated."""
+        said = str(error.str()) if hasattr(error, "str") else ""
+        place = f"{self.project.file}: contexts.{self.screen.context}.kafka"
+        found = re.search(r'configuration property:? "([^"]+)"', said, re.IGNORECASE)
+        if found is None:
+            return InputError(f"{place}: librdkafka says: {said.rpartition('client: ')[2].strip()[:200]}.")
+        if said.startswith("No such"):
+            return InputError(f"{place}: librdkafka knows no setting '{found[1]}'.")
+        return InputError(f"{place}: librdkafka does not take this value of '{found[1]}'.")
 
     def unreachable(self) -> UnreachableError:
         """The sentence for a cluster that does not answer; names its address."""

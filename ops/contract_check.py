@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.files import named_file
 from schemas.compatibility import DEFAULT_MODE, compatible
 from schemas.contract import Contract, load_contract
 from schemas.errors import InputError
@@ -33,8 +34,7 @@ def check_files(
         _git(app.project.root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}", missing=base)
     findings = [] if folder is None else lint_folder(folder)
     for file in files:
-        if not file.is_file():
-            raise InputError(f"There is no file {file}.")
+        named_file(file)
         found = [finding for finding in findings if finding.file == str(file)] if folder else lint(file)
         findings += [] if folder else found
         try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ops.app import App
     from ops.positions import Place
     from schemas.codec import Undecodable
-    from schemas.contract import Contract
+    from schemas.contract import Contract, Contracts
     from schemas.event import Event, Record
 
 NOT_SHOWN: Final = "‹not shown›"
@@ -36,7 +36,12 @@ def contract_of(app: App, name: str) -> Contract:
     if same:
         raise InputError(f"'{name}' may be {' or '.join(same)}; give the full name.")
     hint = did_you_mean(name, [*contracts, *(full.rpartition(".")[2] for full in contracts)])
-    raise NotFoundError(f"There is no event '{name}'.{hint} See: backbone catalog list")
+    raise NotFoundError(f"There is no event '{name}'.{hint} {_known(contracts)}")
+
+
+def _known(contracts: Contracts) -> str:
+    names = sorted(contracts)
+    return f"There are: {', '.join(names[:10])}{f' and {len(names) - 10} more' if len(names) > 10 else ''}."
 
 
 def places_of(app: App, name: str) -> tuple[Contract | None, list[Place]]:

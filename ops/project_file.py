@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,10 @@ PINNED_KAFKA_KEYS: Mapping[str, str] = {
     "group.remote.assignor": "sources and inbox must be assigned together",
     "transactional.id": "the outcome of a publish does not wait for a transaction",
 }
+
+
+_CREDENTIAL = re.compile(r"(^|_)(token|password|passphrase|secret|api_?key|private_key|access_key|credentials?)$", re.I)
+_PASSWORD_IN_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+@")
 
 
 class _Table(BaseModel):
@@ -139,7 +144,7 @@ class File(_Table):
 def read_file(file: Path) -> File:
     """The file's content, checked. Raises InputError naming file, key and what is wrong, never a value."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file} is not valid TOML: {error}.") from None
     except UnicodeDecodeError:
@@ -153,10 +158,13 @@ def read_file(file: Path) -> File:
         if isinstance(table, dict) and isinstance(table.get("kafka"), dict):
             table["kafka"] = _dotted(table["kafka"])
             _check_kafka(file, name, table["kafka"])
+    _check_credentials(file, content)
     try:
-        return File.model_validate(content)
+        found = File.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{file}: {sentence(error, File)}") from None
+    _check_connections(file, found)
+    return found
 
 
 def is_reference(value: object) -> bool:
@@ -179,6 +187,10 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
         case "value_error":
             message = first["msg"].removeprefix("Value error, ")
             return f"'{path}': {message}{more}."
+        case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
+            return f"'{path}' is a table: [{path}]{more}."
+        case "string_pattern_mismatch" if first["loc"] == ("project", "name"):
+            return f"'{path}': lower-case letters, digits and dashes only, a letter first{more}."
         case _:
             message = first["msg"]
             return f"'{path}': {message[:1].lower()}{message[1:]}{more}."
@@ -195,6 +207,56 @@ def _check_kafka(file: Path, context: str, table: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{place}: '{key}' is a credential and does not stand in this file. Write env:NAME or file:PATH."
             )
+
+
+def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
+    """Refuse credentials in plain text wherever a connector's own settings stand: the file is shown and shared."""
+    for place, table in _tables_of_connections(content):
+        for key, value in table.items():
+            if not isinstance(value, str) or is_reference(value):
+                continue
+            if _CREDENTIAL.search(key):
+                raise InputError(
+                    f"{file}: {place}: '{key}' is a credential and does not stand in this file. "
+                    "Write env:NAME or file:PATH."
+                )
+            if _PASSWORD_IN_ADDRESS.search(value):
+                raise InputError(
+                    f"{file}: {place}: '{key}' holds a password, which does not stand in this file. "
+                    + ("Give username and password beside it, the password as env:NAME or file:PATH."
+                       if place.endswith(".registry") else "Write the whole address as env:NAME or file:PATH.")
+                )  # fmt: skip
+
+
+def _tables_of_connections(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def tables(of: Any) -> list[tuple[str, Mapping[str, Any]]]:
+        return [(name, one) for name, one in of.items() if isinstance(one, dict)] if isinstance(of, dict) else []
+
+    for name, table in tables(content.get("connections")):
+        yield f"connections.{name}", table
+    for context, settings in tables(content.get("contexts")):
+        for name, table in tables(settings.get("connections")):
+            yield f"contexts.{context}.connections.{name}", table
+        for name in ("fakes", "registry"):
+            if isinstance(settings.get(name), dict):
+                yield f"contexts.{context}.{name}", settings[name]
+
+
+def _check_connections(file: Path, found: File) -> None:
+    """A connection that only a context knows is a misspelt one."""
+    connectors = {table.connector for table in found.connections.values()}
+    for context, settings in found.contexts.items():
+        own = settings.connections if isinstance(settings.connections, dict) else {}
+        for kind, names, known in (
+            ("connections", own, set(found.connections)),
+            ("fakes", settings.fakes, set(found.connections) | connectors),
+        ):
+            for name in names:
+                if name not in known:
+                    raise InputError(
+                        f"{file}: contexts.{context}.{kind}: there is no connection '{name}'."
+                        f"{did_you_mean(name, known)}"
+                    )
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ context's name. rich is imported only when a table is drawn. Not thread-safe: th
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ __all__ = [
 
 Output: TypeAlias = Literal["table", "json", "ndjson", "github"]
 OUTPUTS: tuple[Output, ...] = ("table", "json", "ndjson")
+_LONG_WORD = re.compile(r"\S{300,}")
+"""What was typed may be anything: the sentence shows where it begins."""
 _FOR_PEOPLE = ("table", "github")
 Row: TypeAlias = Mapping[str, Any]
 
@@ -218,6 +221,7 @@ class Screen:
 
     def error(self, code: int, message: str) -> None:
         """The sentence a command ends with, on stderr; in JSON mode also the document, if none stands yet."""
+        message = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…", message)
         self._word(f"Error: {message}")
         if self.output not in _FOR_PEOPLE and not (self.emitted and self.output == "json"):
             self._document("error", None, error={"code": code, "message": message})

@@ -285,11 +285,29 @@ class Project:
                     f"{self.file}: connections.{name}: there is no connector '{table.connector}' installed."
                     f"{did_you_mean(table.connector, installed)}"
                 )
+            connector = installed[table.connector]
+            self._check_keys(name, table, connector)
             try:
-                types[name] = installed[table.connector].configured(table.model_dump(exclude_none=True))
+                types[name] = connector.configured(table.model_dump(exclude_none=True))
             except InputError as error:
                 raise InputError(f"{self.file}: connections.{name}: {error}") from None
         return types
+
+    def _check_keys(self, name: str, table: ConnectionTable, connector: ConnectorType) -> None:
+        """A misspelt setting would have no effect in a context with fakes, and be found in production."""
+        if connector.settings.model_config.get("extra") == "allow":
+            return
+        known = set(connector.settings.model_fields)
+        tables = {f"connections.{name}": set(table.model_extra or {})}
+        for context, settings in self.contexts.items():
+            if isinstance(settings.connections, dict) and name in settings.connections:
+                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name])
+        for place, keys in tables.items():
+            for key in sorted(keys - known):
+                raise InputError(
+                    f"{self.file}: {place}: there is no setting '{key}'.{did_you_mean(key, known)} "
+                    f"Known here: {', '.join(sorted(known))}."
+                )
 
 
 def load_project(start: Path | None = None) -> Project:

@@ -13,6 +13,7 @@ from ops import topics
 from ops.changes.attach import Wanted, _same, steps_of, version_of
 from ops.changes.plan import Plan, new_plan
 from ops.changes.structure import structure
+from ops.files import named_file
 from ops.lag.cluster import Cluster
 from ops.positions import Position, Resolved, parse_position, resolve
 from schemas.errors import BackboneError, InputError, NotFoundError, RefusedError
@@ -44,9 +45,7 @@ def subscription_path(app: App, written: str) -> Path:
     """The file of a name or path. Raises NotFoundError with a suggestion."""
     path = Path(written)
     if path.suffix in (".yaml", ".yml") or "/" in written:
-        if not path.is_file():
-            raise NotFoundError(f"There is no file {written}.")
-        return path
+        return named_file(path)
     return app.subscription_file(written)
 
 

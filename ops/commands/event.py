@@ -123,12 +123,14 @@ def _publish_one(
 def _publish_file(
     app: App, contract: Contract, path: str, source: str, *, repeatable: bool, first: int, dry_run: bool, yes: bool
 ) -> None:
+    from ops.files import named_file
     from ops.publishing import Interrupted, LineError, check_line, publish_lines, read_lines
 
+    can_be_read_twice = path != "-" and named_file(Path(path)).is_file()  # a pipe cannot
     _cluster_has(app, contract)
     app.encoder.prepare(contract)
     total: int | None = None
-    if path != "-" or dry_run:
+    if can_be_read_twice or dry_run:
         total = 0
         try:
             with _opened(path) as stream:
@@ -159,7 +161,9 @@ def _publish_file(
             app.interrupted = f"Interrupted: {_events(done.acked)} published. Go on with --from-line {done.next_line}"
             raise
     if done.failures:
-        raise _broken_off(done)
+        raise _broken_off(done, first)
+    if done.acked == 0:
+        raise InputError(f"{'Standard input' if path == '-' else path} holds no event.")
     seconds = max(time.monotonic() - began, 1e-6)
     found = {
         "event": contract.name,
@@ -175,7 +179,7 @@ def _publish_file(
     )
 
 
-def _broken_off(done: Done) -> BackboneError:
+def _broken_off(done: Done, first: int) -> BackboneError:
     """What to say of a file that was not published to its end: what stands in the log, and how to go on."""
     number, error = done.failures[0]
     sentence = str(error) if str(error).startswith("Line ") else f"Line {number:,}: {error}"
@@ -187,7 +191,9 @@ def _broken_off(done: Done) -> BackboneError:
         is_certain = not any(isinstance(one, UnreachableError) for _, one in done.failures)
         kind = next((kind for kind in _KINDS if isinstance(error, kind)), RefusedError)
         return kind(f"{sentence} Nothing was published." if is_certain else sentence)
-    if done.next_line is None or done.next_line > number:
+    if done.next_line is None and done.acked == number - first and done.failures[-1][0] - number < len(done.failures):
+        advice = f"Go on with --from-line {number}"  # all before it stands there, nothing after it
+    elif done.next_line is None or done.next_line > number:
         rest = "" if done.next_line is None else f", then go on with --from-line {done.next_line}"
         advice = f"Publish what failed by itself{rest}."
     elif isinstance(error, UnreachableError):
@@ -294,13 +300,15 @@ def _events(count: int | None) -> str:
 
 @contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
+    from ops.files import file_error, named_file
+
     if path == "-":
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(path).open("rb")  # noqa: SIM115 - closed below; only opening is translated
+        stream = named_file(Path(path)).open("rb")
     except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror}).") from None
+        raise file_error(error, path) from None
     with stream:
         yield stream
 

@@ -39,7 +39,7 @@ def check(app: App, files: tuple[str, ...], everything: bool, registry: bool, ba
     folder = None if files else _folder(app)
     paths = [Path(name) for name in files] if folder is None else sorted(folder.rglob("*.avsc"))
     findings = check_files(app, paths, folder=folder, registry=registry, base=base)
-    app.screen.findings("schema.check", findings, checked=f"{len(paths)} contracts")
+    app.screen.findings("schema.check", findings, checked=_contracts(len(paths)))
 
 
 @schema.command()
@@ -53,7 +53,7 @@ def generate(app: App, checking: bool) -> None:
     folder = app.project.models
     contracts = _project_contracts(app)
     if checking:
-        app.screen.findings("schema.generate", models.check(contracts, folder), checked=f"{len(contracts)} contracts")
+        app.screen.findings("schema.generate", models.check(contracts, folder), checked=_contracts(len(contracts)))
         return
     written = [str(path) for path in models.generate(contracts, folder)]
     app.screen.document(
@@ -112,3 +112,7 @@ def _folder(app: App) -> Path:
     if not isinstance(folder, Path):
         raise InputError("This project reads its contracts from the registry: there are no files here.")
     return folder
+
+
+def _contracts(count: int) -> str:
+    return f"{count} contract{'s' if count != 1 else ''}"

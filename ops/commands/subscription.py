@@ -111,6 +111,7 @@ def new(app: App, name: str, connection: str, event: str, action: str | None, ow
 
     It sends only what is not personal data, until somebody allows more. Nothing is attached.
     """
+    from consumers.loader import name_problem
     from ops.catalog.draft import draft
     from schemas.errors import BackboneError, InputError, NotFoundError, RefusedError
     from schemas.findings import did_you_mean
@@ -118,6 +119,8 @@ def new(app: App, name: str, connection: str, event: str, action: str | None, ow
     path = app.project.subscriptions / f"{name}.yaml"
     if "/" in name or "\\" in name:
         raise InputError("A subscription's name is the name of its file, without a folder.")
+    if problem := name_problem(name):
+        raise InputError(problem)
     if path.exists():
         raise RefusedError(f"{path} is there already. Nothing was changed.")
     if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", owner) is None:
@@ -167,6 +170,11 @@ def check(app: App, files: tuple[str, ...]) -> None:
         findings += found
         if loaded is not None and app.screen.verbose:
             app.screen.detail(_policies(loaded))
+    if not paths:
+        app.screen.warn(
+            f"There is no subscription file in {app.project.subscriptions}. Write the first: "
+            "backbone subscription new NAME --connection CONNECTION --event EVENT"
+        )
     app.screen.findings("subscription.check", findings, checked=_count(len(paths), "subscription"))
 
 

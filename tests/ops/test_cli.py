@@ -224,14 +224,80 @@ def test_credentials_are_shown_as_references_only(project: TestProject, monkeypa
     file = project.folder / "backbone.toml"
     file.write_text(
         file.read_text()
-        + '[contexts.shop]\nregistry.url="https://user:pw123@r.example"\nregistry.token="env:SECRET_THING"\n'
+        + '[contexts.shop]\nregistry.url="https://r.example"\nregistry.token="env:SECRET_THING"\n'
         + '[contexts.shop.kafka]\nbootstrap.servers="k:9092"\nsasl.password="env:SECRET_THING"\n'
     )
     result = project.run("context", "show", "shop")
     assert result.exit_code == 0, result.output
     assert "env:SECRET_THING" in result.stdout
     assert "hunter2" not in result.output
-    assert "pw123" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('"bootstrap.serverz" = "k:1"', "librdkafka knows no setting 'bootstrap.serverz'"),
+        ('"security.protocol" = "tls"', "librdkafka does not take this value of 'security.protocol'"),
+        ('"session.timeout.ms" = 99999999', None),
+        ('"security.protocol" = "SASL_SSL"\n"sasl.mechanism" = "PLAIN"', "sasl.username and sasl.password must be set"),
+    ],
+)
+def test_a_kafka_setting_that_the_client_does_not_take_is_named(
+    project: TestProject, monkeypatch: pytest.MonkeyPatch, line: str, words: str | None
+) -> None:
+    """It was `Kafka answered _INVALID_ARG.` with exit code 1."""
+    monkeypatch.setattr("ops.topics.CLUSTER_TIMEOUT_S", 0.5)
+    file = project.folder / "backbone.toml"
+    file.write_text(file.read_text() + f'[contexts.x.kafka]\n"bootstrap.servers" = "127.0.0.1:1"\n{line}\n')
+    result = project.run("-c", "x", "topic", "list")
+    if words is None:  # a setting of group membership: commands that join none do not use it
+        assert result.exit_code == 8
+        return
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert "backbone.toml: contexts.x.kafka" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["subscription", "new", "x" * 5000, "--connection", "rows", "--event", "accounts.UserSignedUp"],
+        ["schema", "check", "x" * 5000],
+        ["apply", "x" * 5000],
+        ["x" * 5000],
+        ["context", "show", "x" * 5000],
+    ],
+    ids=lambda arguments: arguments[0][:12],
+)
+def test_a_very_long_name_is_an_ordinary_mistake_and_is_not_repeated_whole(
+    project: TestProject, arguments: list[str]
+) -> None:
+    """A name that no file system takes was `Something unexpected happened`; five screens of x were the sentence."""
+    result = project.run(*arguments)
+    assert result.exit_code in (2, 5), result.output
+    assert len(result.stderr) < 1000
+    document = project.document(*arguments, code=result.exit_code)
+    assert len(document["error"]["message"]) < 1000
+
+
+def test_a_folder_in_place_of_a_file_is_said_to_be_one(project: TestProject) -> None:
+    """`backbone schema check schemas/events` is what everybody tries; it said there was no such file."""
+    for arguments in (["schema", "check", "schemas/events"], ["subscription", "check", "./consumers/subscriptions"]):
+        folder = str(project.folder / arguments[-1])
+        result = project.run(*arguments[:-1], folder)
+        assert result.exit_code == 2, result.output
+        assert "is a folder" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_not_found(project: TestProject) -> None:
+    for arguments in (
+        ["schema", "check", "./none.avsc"],
+        ["subscription", "check", "./none.yaml"],
+        ["event", "publish", "accounts.UserSignedUp", "--source", "t", "--file", "./none.jsonl"],
+    ):
+        result = project.run(*arguments)
+        assert result.exit_code == 5, result.output
+        assert "none." in result.stderr
 
 
 def test_a_cluster_that_does_not_answer_is_said_in_one_sentence(

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from ops.commands.event import _broken_off
 from ops.lag.cluster import Cluster
+from ops.publishing import Done
 from schemas.contract import Contract
+from schemas.errors import UnreachableError
 from schemas.registry import open_registry
 from tests.conftest import MakeTopic, Stack
 from tests.ops.broker import Answer, Broker, backbone
@@ -112,8 +115,8 @@ def test_one_event_is_published_and_its_place_is_said(world: World) -> None:
         (["NoteWritten", "--data", "{}", "--file", "x"], 2, "Give either --data or --file."),
         (["NoteWritten", "--data", "{}", "--from-line", "2"], 2, "--repeatable and --from-line are for a file."),
         (["NoteWritten", "--file", "x", "--id", "x"], 2, "--id is for one event"),
-        (["NoteWritten", "--file", "/nowhere.jsonl"], 2, "/nowhere.jsonl cannot be read"),
-        (["NoteWritten", "--file", "/proc"], 2, "/proc cannot be read"),
+        (["NoteWritten", "--file", "/nowhere.jsonl"], 5, "There is no file /nowhere.jsonl."),
+        (["NoteWritten", "--file", "/proc"], 2, "/proc is a folder"),
         (["NoteWritten", "--file", "/proc/self/mem"], 2, "Line 1: it cannot be read"),
     ],
 )
@@ -157,6 +160,35 @@ def test_a_bad_line_in_a_file_is_named_before_anything_is_published(world: World
     assert "Nothing was published." in answer.err
     assert SECRET not in answer.err
     assert world.is_empty()
+
+
+def test_a_pipe_in_place_of_a_file_is_read_once(world: World) -> None:
+    """`--file <(generate)`: a pipe was read to its end to be checked, and then nothing was left to publish."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write("".join(json.dumps(note(note_id=f"n-{number}")) + "\n" for number in range(3)))
+    answer = backbone("event", "publish", "NoteWritten", "--file", f"/dev/fd/{reading}", "--output", "json")
+    os.close(reading)
+    assert answer.code == 0, answer.err
+    assert answer.data["published"] == 3
+    assert len(world.published()) == 3
+
+
+def test_nothing_on_standard_input_is_said(world: World, type_in: Callable[[str], None]) -> None:
+    type_in("")
+    answer = backbone("event", "publish", "NoteWritten", "--file", "-")
+    assert answer.code == 2
+    assert "Standard input holds no event." in answer.err
+    assert world.is_empty()
+
+
+def test_when_the_rest_of_a_file_failed_the_line_to_go_on_from_is_said() -> None:
+    """It said: publish what failed by itself, and named six of a thousand lines."""
+    away = UnreachableError("It is not known whether it was published.")
+    rest = Done(acked=7, failures=tuple((number, away) for number in range(8, 20)))
+    assert "Go on with --from-line 8" in str(_broken_off(rest, 1))
+    scattered = Done(acked=7, failures=((3, away), (9, away)))
+    assert "Publish what failed by itself" in str(_broken_off(scattered, 1))
 
 
 def test_a_bad_line_of_standard_input_ends_it_and_says_how_to_go_on(

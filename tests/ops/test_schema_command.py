@@ -64,7 +64,7 @@ def test_a_file_that_is_no_contract_is_a_finding_and_never_a_traceback(project: 
 
 
 def test_a_file_that_is_not_there_is_said(project: TestProject) -> None:
-    assert project.run("schema", "check", "none.avsc").exit_code == 2
+    assert project.run("schema", "check", "none.avsc").exit_code == 5
     assert project.run("schema", "check", "none.avsc", "--all").exit_code == 2
 
 

@@ -59,15 +59,20 @@ def project(folder: Path, text: str) -> Project:
         (START + "[contexts.x.registry]\nurll = 'http://r'\n", "Did you mean 'url'?"),
         (START + "[contexts.x.topics]\npartitions = 0\n", "'contexts.x.topics.partitions'"),
         (START + "[connections.h]\nregion = 'EU'\n", "'connections.h.connector' is missing"),
-        (START + "[connections.h]\nconnector = 'hubspot'\nrate = '80/10s'\n", "'connections.h.rate': not available yet"),
+        (
+            START + "[connections.h]\nconnector = 'hubspot'\nrate = '80/10s'\n",
+            "'connections.h.rate': not available yet",
+        ),
         (START + "[contexts.x.kafka]\nacks = 1\n", "'acks' cannot be set"),
         (START + "[contexts.x.kafka]\n'enable.auto.commit' = true\n", "'enable.auto.commit' cannot be set"),
         (START + "[contexts.x.kafka]\nsasl.password = 'hunter2'\n", "Write env:NAME or file:PATH"),
         (START + "[contexts.x.kafka]\nclient.id = ['a']\n", "'client.id' is a text, a number or true/false"),
-        (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "write env:NAME or file:PATH"),
+        (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "Write env:NAME or file:PATH"),
         (START + "[contexts.x]\nledger = 'env:LEDGER'\n", "'contexts.x.ledger': not available yet"),
         (START + "[contexts]\nx = 5\n", "'contexts.x'"),
         (START + "contexts = 5\n", "backbone.toml"),
+        ("project = [1]\n", "'project' is a table: [project]"),
+        (START.replace('name = "acme"', 'name = "Acme Ltd"'), "'project.name': lower-case letters, digits and dashes"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_file_and_key_and_never_the_secret(
@@ -145,13 +150,67 @@ def test_a_connection_without_credentials_names_itself_while_others_are_fine(
         connections["slack"].settings(types["slack"])
 
 
-def test_a_plain_credential_of_a_connection_is_refused_without_showing_it(tmp_path: Path) -> None:
-    found = project(tmp_path, PROD.replace("env:HUBSPOT_TOKEN", "pat-1234"))
-    types = found.connection_types(connector_types())
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("[connections.h]\nconnector = 'hubspot'\ntoken = 'pat-hunter2'", "connections.h: 'token' is a credential"),
+        (
+            "[connections.h]\nconnector = 'hubspot'\n[contexts.x.connections.h]\nclient_secret = 'hunter2'",
+            "contexts.x.connections.h: 'client_secret' is a credential",
+        ),
+        (
+            "[connections.w]\nconnector = 'sql'\n[contexts.x.connections.w]\nurl = 'postgresql://u:hunter2@h/d'",
+            "contexts.x.connections.w: 'url' holds a password",
+        ),
+        ("[contexts.x]\nregistry.url = 'https://u:hunter2@registry'", "contexts.x.registry: 'url' holds a password"),
+        ("[contexts.x.fakes]\nw = 'postgresql://u:hunter2@h/d'", "contexts.x.fakes: 'w' holds a password"),
+    ],
+)
+def test_a_plain_credential_is_refused_when_the_file_is_read_without_showing_it(
+    tmp_path: Path, table: str, words: str
+) -> None:
+    """It used to be refused only when the connection was opened, and `context show` printed it."""
     with pytest.raises(InputError) as caught:
-        found.context("prod").connections["hubspot"].settings(types["hubspot"])
-    assert "'token' is a credential" in str(caught.value)
-    assert "pat-1234" not in str(caught.value)
+        project(tmp_path, START + table + "\n")
+    assert words in str(caught.value)
+    assert "env:NAME" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("[contexts.x.connections.hubspott]\ntoken = 'env:T'", "no connection 'hubspott'. Did you mean 'hubspot'?"),
+        ("[contexts.x.fakes]\nhubspott = 'http://127.0.0.1:1'", "no connection 'hubspott'. Did you mean 'hubspot'?"),
+    ],
+)
+def test_a_connection_that_only_a_context_knows_is_a_mistake(tmp_path: Path, table: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        project(tmp_path, START + "[connections.hubspot]\nconnector = 'hubspot'\n" + table + "\n")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("custom_propertys = ['plan']", "connections.hubspot: there is no setting 'custom_propertys'. Did you mean"),
+        ("[contexts.x.connections.hubspot]\ntokn = 'env:T'", "contexts.x.connections.hubspot: there is no setting"),
+    ],
+)
+def test_a_setting_that_the_connector_does_not_know_is_a_mistake_before_it_is_opened(
+    tmp_path: Path, table: str, words: str
+) -> None:
+    """In a context with fakes it was never looked at: a misspelt setting had no effect and nobody was told."""
+    found = project(tmp_path, START + "[connections.hubspot]\nconnector = 'hubspot'\n" + table + "\n")
+    with pytest.raises(InputError) as caught:
+        found.connection_types(connector_types())
+    assert words in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """Editors on Windows write one; the sentence was `Invalid statement (at line 1, column 1)`."""
+    (tmp_path / "backbone.toml").write_text(START, encoding="utf-8-sig")
+    assert load_project(tmp_path).name == "acme"
 
 
 def test_in_the_local_context_every_connection_is_its_fake_and_no_credential_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""A file that somebody named: what it is, or the sentence for what it is not."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from schemas.errors import BackboneError, InputError, NotAllowedError, NotFoundError
+
+
+def named_file(path: Path) -> Path:
+    """The path, if something that can be opened is there. Raises NotFoundError, InputError for a folder or for what
+    can be no path, NotAllowedError."""
+    try:
+        if not path.is_dir():
+            path.stat()
+            return path
+    except OSError as error:
+        raise file_error(error, path) from None
+    raise InputError(f"{path} is a folder: name a file in it.")
+
+
+def file_error(error: OSError, path: Path | str | None = None) -> BackboneError:
+    """One of ours for what the system says of a file; ``path`` None: the one it names itself."""
+    name = str(error.filename if path is None else path)
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return NotFoundError(f"There is no file {name}.")
+        case errno.EISDIR:
+            return InputError(f"{name} is a folder, not a file.")
+        case errno.ENAMETOOLONG | errno.ELOOP | errno.EINVAL:
+            return InputError(f"{name} can be no file ({error.strerror}).")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return NotAllowedError(f"The file {name} cannot be used: {error.strerror}.")
+        case _:
+            return InputError(f"The file {name} cannot be used: {error.strerror or 'input/output error'}.")
