@@ -63,8 +63,10 @@ def run_change(
     _check_words(app, plan, confirm)
     if app.screen.output == "table":
         _show(app, plan, "planned", columns)
+    said, app.interrupted = app.interrupted, "Interrupted. Nothing was changed."
     if not app.screen.confirm(f"{plan.title}?", yes=yes):
         raise RefusedError("Nothing was changed.")
+    app.interrupted = said
     store.save(plan)
     after = _apply(app, store, plan)
     _report(app, plan, after)

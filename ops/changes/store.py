@@ -66,7 +66,12 @@ class Store:
         file = self._plan_file(change_id) if is_id(change_id) else None
         try:
             if file is not None:
-                return parse(file.read_bytes(), file)
+                plan = parse(file.read_bytes(), file)
+                if plan.context != self.folder.name:
+                    raise InputError(
+                        f"{file} is a plan for the context '{plan.context}' and cannot be used in '{self.folder.name}'."
+                    )
+                return plan
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -37,8 +37,11 @@ def change() -> None:
 @click.pass_obj
 def list_(app: App, limit: int) -> None:
     """The newest changes, the newest last."""
+    from ops.changes.store import Store
+
     found = _merged(app)
-    rows = sorted(found.values(), key=lambda row: (row["at"], row["id"]))[-limit:]
+    planned = {change_id: place for place, change_id in enumerate(Store.of(app).ids())}  # several in one second
+    rows = sorted(found.values(), key=lambda row: (row["at"], planned.get(row["id"], -1), row["id"]))[-limit:]
     app.screen.rows("changes", rows, COLUMNS, empty="No change was planned here, and the audit is empty.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import types
@@ -318,8 +319,8 @@ def test_without_a_terminal_and_without_yes_nothing_is_changed(project: TestProj
     assert f"attach {project.subscription}" not in project.run("change", "list", "-q").stdout
 
 
-@pytest.mark.parametrize(("answer", "code"), [("n\n", 6), ("\n", 6), ("y\n", 0)])
-def test_on_a_terminal_a_person_is_asked(project: TestProject, answer: str, code: int) -> None:
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 6), ("\n", 6), ("y\n", 0), (None, 130)])
+def test_on_a_terminal_a_person_is_asked(project: TestProject, answer: str | None, code: int) -> None:
     ours, theirs = pty.openpty()
     command = ["subscription", "attach", project.subscription, "--from", "latest", "--apply", "--output", "json"]
     process = subprocess.Popen(
@@ -329,18 +330,22 @@ def test_on_a_terminal_a_person_is_asked(project: TestProject, answer: str, code
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "BACKBONE_PROJECT": str(project.folder)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     heard = b""
     while b"[y/N]" not in heard:
         heard += os.read(ours, 4096)
-    os.write(ours, answer.encode())
+    if answer is None:  # Ctrl-C
+        process.send_signal(signal.SIGINT)
+    else:
+        os.write(ours, answer.encode())
     assert process.stdout is not None
     document = json.loads(process.stdout.read())
     assert process.wait() == code
     os.close(ours)
     if code:
-        assert document["error"]["message"] == "Nothing was changed."
+        assert document["error"]["message"].removeprefix("Interrupted. ") == "Nothing was changed."
     else:
         assert document["data"]["state"] == "applied"
 
@@ -360,6 +365,17 @@ def test_changes_of_other_machines_are_listed_from_the_audit(
     assert elsewhere.run("undo", plan.id, "--yes").exit_code == 5
     here = project.document("change", "show", plan.id)["data"]
     assert [step["done"] for step in here["steps"]] == [True, True]
+
+
+def test_changes_of_one_second_are_listed_in_the_order_they_were_planned(project: TestProject, app: App) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    ids = ["ch-zzzzz", "ch-22222", "ch-mmmmm"]
+    for place, change_id in enumerate(ids):
+        store = Store.of(app)
+        store.save(replace(switch_plan(app), id=change_id, created=now))
+        os.utime(store.folder / f"{change_id}.json", (place, place))
+    listed = [row["id"] for row in project.document("change", "list", "--limit", "1000")["data"] if row["id"] in ids]
+    assert listed == ids
 
 
 def test_a_broken_plan_file_does_not_hide_the_other_changes(project: TestProject, app: App, switch: Switch) -> None:

@@ -110,6 +110,15 @@ def test_a_plan_is_found_only_in_its_context(tmp_path: Path) -> None:
         Store(tmp_path / "prod").load("ch-23457")
 
 
+def test_a_plan_that_was_copied_to_another_context_is_refused_there(tmp_path: Path) -> None:
+    """What was previewed on one cluster would have been done on another."""
+    Store(tmp_path / "test").save(plan(context="test"))
+    (tmp_path / "prod").mkdir()
+    (tmp_path / "prod" / "ch-23456.json").write_bytes((tmp_path / "test" / "ch-23456.json").read_bytes())
+    with pytest.raises(InputError, match="is a plan for the context 'test' and cannot be used in 'prod'"):
+        Store(tmp_path / "prod").load("ch-23456")
+
+
 def test_steps_that_were_done_are_not_done_again_after_a_kill(tmp_path: Path) -> None:
     store, made = Store(tmp_path), plan()
     store.save(made)
