@@ -22,7 +22,7 @@ demo: $(READY)
 	@$(BIN)/python -m ops.demo $(if $(KEEP),--keep) $(ARGS)
 
 test: $(READY)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet || { echo 'Files are not formatted. Do it: $(BIN)/ruff format' >&2; exit 1; }

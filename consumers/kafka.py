@@ -202,12 +202,29 @@ class Owner:
 
     def _leave(self, consumer: Consumer) -> None:
         try:
-            consumer.close()  # revokes, so drains and commits
+            if self._closing and self._epochs:
+                self._drain(consumer)
+            consumer.close()
         except (KafkaException, RuntimeError) as error:
             self._log.warning("leaving the group failed: %s", error)
         if self._epochs:
             self._tell(self._reader.lost, list(self._epochs))
         self._forget(list(self._epochs))
+
+    def _drain(self, consumer: Consumer) -> None:
+        """Let what is in flight end and commit it while still polling: inside ``close()`` the client sends no more
+        heartbeats, so a drain longer than the session would end with a commit that is refused."""
+        places = list(self._epochs)
+        consumer.pause(consumer.assignment())
+        reply: Future[Sequence[Commit]] = Future()
+        self._tell(self._reader.revoke, places, reply)
+        until = time.monotonic() + self._drain_s + 5
+        while not reply.done() and time.monotonic() < until:
+            consumer.poll(POLL_S)
+            self.last_poll = time.monotonic()
+        if reply.done():
+            self._commit(consumer, reply.result(), asynchronous=False)
+        self._forget(places)
 
     def _serve(self, consumer: Consumer) -> None:
         self._rejoin = ""
@@ -326,7 +343,10 @@ class Owner:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
-            self._assign(consumer, partitions)
+            if self._closing:
+                self._take_assignment(consumer, [])  # it is leaving: nothing new is begun
+            else:
+                self._assign(consumer, partitions)
         except Exception as error:  # noqa: BLE001 - an exception here would lose fetched messages
             self._rejoin = f"the assignment failed: {error_name(error)}"
             self._log.warning("the assignment failed, joining again: %s", error_name(error))

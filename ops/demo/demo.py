@@ -180,12 +180,12 @@ class Demo:
         address = self._address
         (self._folder / "subscriptions").mkdir()
         (self._folder / "subscriptions" / "finance-feed.yaml").write_text(FINANCE)
-        fakes = "\n".join(f'{name} = "{url}"' for name, url in address.fakes.items())
         (self._folder / "backbone.toml").write_text(
             '[project]\nname = "finance"\nschemas = "registry"\nsubscriptions = "subscriptions"\n'
             '[connections.slack]\nconnector = "slack"\n'
             f'[contexts.shared]\nconnections = "fake"\nregistry.url = "{address.registry}"\n'
-            f'[contexts.shared.kafka]\n"bootstrap.servers" = "{address.kafka}"\n[contexts.shared.fakes]\n{fakes}\n'
+            f'[contexts.shared.kafka]\n"bootstrap.servers" = "{address.kafka}"\n[contexts.shared.fakes]\n'
+            f'slack = "{address.fakes["slack"]}"\n'
         )
         words = ("subscription", "attach", "finance-feed", "--from", "earliest", "--apply", "--yes")
         self._backbone("-c", "shared", *words, project=self._folder)

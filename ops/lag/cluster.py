@@ -262,16 +262,26 @@ class Cluster:
     def _offsets(self, asked: Mapping[Place, OffsetSpec], isolation: Isolation) -> dict[Place, ListOffsetsResultInfo]:
         if not asked:
             return {}
-        request = {TopicPartition(topic, partition): spec for (topic, partition), spec in asked.items()}
-        answers = self._admin.list_offsets(request, isolation_level=_LEVELS[isolation], request_timeout=self._timeout_s)
         found: dict[Place, ListOffsetsResultInfo] = {}
-        for tp, future in answers.items():
-            try:
-                found[tp.topic, tp.partition] = future.result()
-            except KafkaException as error:
-                if error.args[0].code() not in _GONE:
-                    raise
-        return found
+        waiting = {TopicPartition(topic, partition): spec for (topic, partition), spec in asked.items()}
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            request, waiting = waiting, {}
+            answers = self._admin.list_offsets(
+                request, isolation_level=_LEVELS[isolation], request_timeout=self._timeout_s
+            )
+            for tp, future in answers.items():
+                try:
+                    found[tp.topic, tp.partition] = future.result()
+                except KafkaException as error:
+                    code = error.args[0].code()
+                    if code in _LEADERLESS and time.monotonic() < deadline:
+                        waiting[tp] = request[tp]  # just made, or its leader moves
+                    elif code not in _GONE:
+                        raise
+            if not waiting:
+                return found
+            time.sleep(_LEADER_POLL_S)
 
     def _each(self, names: Iterable[str], ask: Callable[[str], Future[Any]]) -> Answers[Any]:
         """Ask about every name, ``IN_FLIGHT`` at once; coordinators that are just moving or loading are asked again."""
@@ -302,6 +312,8 @@ class Cluster:
         return answers
 
 
+_LEADERLESS = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+_LEADER_POLL_S = 0.1
 _GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _MOVING = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,

@@ -152,3 +152,17 @@ def test_a_process_that_was_frozen_past_its_session_learns_that_it_is_no_member_
     world.wait_until_caught_up()
     assert first_applications(world) == wanted_applications(world)
     assert frozen.stop() == 0
+
+
+def test_leaving_takes_longer_than_a_session_and_still_repeats_nothing(world: World) -> None:
+    """Draining inside the client's ``close()`` sent no heartbeats: the last commit was refused, all of it repeated."""
+    world.vendor.misbehave({"kind": "late", "seconds": 5, "times": 2})
+    worker = world.start_worker()
+    world.publish(30, keys=30)
+    eventually(lambda: world.vendor.report()["calls"] >= 1, 30)
+    assert worker.stop() == 0
+    assert worker.said("commit_failed") == []
+    world.start_worker()
+    world.wait_until_caught_up()
+    nothing_lost_and_in_order(world)
+    assert world.vendor.report()["duplicates"] == 0

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from connectors.connector import Fake, connector_types
@@ -246,11 +246,21 @@ class World:
     def ends(self, topic: str | None = None) -> dict[tuple[str, int], int]:
         topic = topic or self.topic
         consumer = Consumer({"bootstrap.servers": self.stack.bootstrap, "group.id": f"{self.name}-ends"})
-        try:
+
+        def ask() -> dict[tuple[str, int], int] | None:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-            return {
-                (topic, p): consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions
-            }
+            try:
+                return {
+                    (topic, p): consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
+                    for p in partitions
+                }
+            except KafkaException as error:
+                if error.args[0].code() in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE):
+                    return None  # a partition that was just made
+                raise
+
+        try:
+            return eventually(ask, about=f"the ends of {topic}") or {}
         finally:
             consumer.close()
 
