@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Literal, TypeAlias
 
 from ops.progress import Progress
-from ops.wording import duration, plain_json, printable, shown
+from ops.wording import duration, in_context, plain_json, printable, shown
 from schemas.errors import CheckFailedError, InputError, RefusedError
 from schemas.findings import Finding, did_you_mean
 
@@ -221,7 +221,7 @@ class Screen:
 
     def error(self, code: int, message: str) -> None:
         """The sentence a command ends with, on stderr; in JSON mode also the document, if none stands yet."""
-        message = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…", message)
+        message = in_context(_LONG_WORD.sub(lambda word: f"{word[0][:60]}…", message), self.context)
         self._word(f"Error: {message}")
         if self.output not in _FOR_PEOPLE and not (self.emitted and self.output == "json"):
             self._document("error", None, error={"code": code, "message": message})
@@ -315,7 +315,7 @@ class Screen:
         sys.stdout.flush()
 
     def _word(self, text: str) -> None:
-        sys.stderr.write(printable(text, lines=True) + "\n")
+        sys.stderr.write(printable(in_context(text, self.context), lines=True) + "\n")
         sys.stderr.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,6 +52,17 @@ def duration(value: timedelta) -> str:
         elif parts:
             break
     return "".join(parts[:2])
+
+
+_COMMAND = re.compile(
+    r"\bbackbone (?=(?:status|lag|deadletter|doctor|event|topic|subscription|run|rewind|apply|undo|change)\b"
+    r"|schema (?:register|check --registry)\b)"
+)
+
+
+def in_context(text: str, context: str) -> str:
+    """The commands that a sentence proposes, as they have to be typed for this context: outside ``local`` with -c."""
+    return text if context == "local" else _COMMAND.sub(f"backbone -c {context} ", text)
 
 
 def printable(text: str, *, lines: bool = False) -> str:

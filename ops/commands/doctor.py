@@ -6,6 +6,7 @@ import click
 
 from ops.app import App, screen_options
 from ops.screen import Column
+from ops.wording import in_context
 
 COLUMNS = [Column("verdict", ""), Column("check"), Column("found"), Column("advice", "WHAT TO DO")]
 
@@ -20,7 +21,12 @@ def doctor(app: App) -> None:
 
     lines = list(examine(app))
     rows = [
-        {"verdict": line.verdict, "check": line.check, "found": line.found, "advice": line.advice or None}
+        {
+            "verdict": line.verdict,
+            "check": line.check,
+            "found": line.found,
+            "advice": in_context(line.advice, app.screen.context) or None,
+        }
         for line in lines
     ]
     app.screen.rows("doctor", rows, COLUMNS)

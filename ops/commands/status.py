@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import click
 from ops.app import CLUSTER_TIMEOUT_S, App, screen_options
 from ops.commands.lag import age_text, partition_row
 from ops.screen import Column, shown
+from ops.wording import in_context
 from schemas.errors import NotFoundError
 from schemas.findings import did_you_mean
 
@@ -114,7 +115,9 @@ def _look(
         problems += diagnosis.problems_of(case, now)
     if everything:
         problems += diagnosis.missing_topics(contracts, there)
-    return cases, diagnosis.worst_first(problems)
+    here = app.screen.context
+    typed = [replace(one, cause=in_context(one.cause, here), command=in_context(one.command, here)) for one in problems]
+    return cases, diagnosis.worst_first(typed)
 
 
 def _problem_text(problem: Problem) -> str:

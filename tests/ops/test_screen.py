@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ops.progress import Progress
 from ops.screen import Column, Screen, duration, plain_json, printable, requested_output, shown
+from ops.wording import in_context
 from schemas.errors import CheckFailedError, InputError, RefusedError
 from schemas.findings import Finding
 
@@ -149,6 +150,30 @@ def test_progress_of_an_unknown_total_shows_no_percentage_and_no_eta() -> None:
     known = Progress(2000, "events", stream=None, moving=False)
     known.done = 1000
     assert known.line(2.0) == "1,000/2,000 events  500/s  eta 0:00:02"
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("-> backbone run x", "-> backbone -c prod run x"),
+        ("See: backbone subscription list. Or: backbone lag x", "See: backbone -c prod subscription list. Or: "
+         "backbone -c prod lag x"),
+        ("Done. Take it back: backbone -c prod undo ch-2", "Done. Take it back: backbone -c prod undo ch-2"),
+        ("Start it: backbone local up", "Start it: backbone local up"),
+        ("See: backbone --help", "See: backbone --help"),
+        ("the event backbone runs", "the event backbone runs"),
+    ],
+)  # fmt: skip
+def test_a_command_that_is_proposed_can_be_typed_as_it_stands(
+    capsys: pytest.CaptureFixture[str], text: str, typed: str
+) -> None:
+    """Outside local it would have looked at, or changed, another cluster."""
+    assert in_context(text, "prod") == typed
+    assert in_context(text, "local") == text
+    Screen(context="prod", output="json").error(6, text)
+    said = capsys.readouterr()
+    assert typed in said.err
+    assert json.loads(said.out)["error"]["message"] == typed
 
 
 def test_a_field_that_no_row_has_is_refused() -> None:
