@@ -281,7 +281,7 @@ def test_quota_headers_and_retry_after_make_a_pause(given_answer: Answer, second
         ({"a": 1}, None),
         ([["a"]], None),
         (b"x", None),
-        (object(), None),
+        pytest.param(object(), None, id="an object"),
     ],
     ids=lambda value: repr(value)[:30] if not isinstance(value, int) else "",
 )
