@@ -212,7 +212,8 @@ class Runtime:
             if self._partitions.get(partition.place) is partition:
                 del self._partitions[partition.place]
         reply.set_result(commits)
-        self._observe(facts.PartitionsRevoked(self._name, tuple(p.place for p in leaving), drained))
+        if leaving:
+            self._observe(facts.PartitionsRevoked(self._name, tuple(p.place for p in leaving), drained))
 
     def lost(self, places: Sequence[Place]) -> None:
         """Somebody else has them already: forget everything, commit nothing."""

@@ -96,6 +96,11 @@ class Worker:
         self.ready = False
         """the control topic has been read: everything attached is being started"""
 
+    @property
+    def drain_s(self) -> float:
+        """How long leaving waits for what is in flight."""
+        return self._limits.drain_s
+
     def leave(self) -> None:
         """Drain everything and end ``run``; may be called more than once."""
         self._leaving.set()

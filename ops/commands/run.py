@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -33,8 +34,8 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
     """Run every attached subscription, or those NAMEd.
 
     Follows the control topic: what is attached, changed, paused or detached elsewhere takes effect here within
-    seconds. Run more of these to share the work. Ctrl-C or SIGTERM finishes what is in flight, commits and leaves;
-    kill -9 loses nothing either.
+    seconds. Run more of these to share the work. Ctrl-C or SIGTERM finishes what is in flight, commits and leaves; a
+    second one leaves at once; kill -9 loses nothing either.
     """
     from ops.watch import logs
 
@@ -59,6 +60,17 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
             "Some deliveries did not end in time; they were not committed and are made again, with the same "
             "idempotency keys, when a worker runs."
         )
+
+
+def _leave_at_once(app: App) -> NoReturn:
+    """Like kill -9, which the delivery is made for: nothing is lost, some may be delivered a second time."""
+    app.screen.error(
+        130,
+        "Left at once: what was in flight is not committed and is made again, with the same idempotency keys, when a "
+        "worker runs. Others take over when the cluster notices, after the session timeout.",
+    )
+    sys.stdout.flush()
+    os._exit(130)
 
 
 def _loop_factory() -> type | None:
@@ -102,9 +114,19 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         observer=observe,
         follow=follow,
     )
+    asked_before = False
+
+    def leave() -> None:
+        nonlocal asked_before
+        if asked_before:
+            _leave_at_once(app)
+        asked_before = True
+        app.screen.say(f"Leaving: what is in flight ends first, at most {worker.drain_s:g} s. Once more: at once.")
+        worker.leave()
+
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, worker.leave)
+        loop.add_signal_handler(signal_number, leave)
     server = await health_server.serve(
         host, port, live=lambda: True, ready=lambda: worker.ready, registry=observe.registry
     )
