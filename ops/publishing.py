@@ -78,10 +78,11 @@ def read_lines(stream: IO[bytes], contract: Contract, *, from_line: int = 1) -> 
         if number < from_line or not text.strip():
             continue
         try:
-            found = parse_object(text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text)
+            found = parse_object((text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text).strip())
             data = from_json_value(payload, found, "")
         except InputError as error:
-            raise LineError(number, f"{str(error).rstrip('.')}.") from None
+            several = "; one event stands on one line" if text.strip() in (b"{", b"[") else ""
+            raise LineError(number, f"{str(error).rstrip('.')}{several}.") from None
         yield Line(number, data, text)
 
 

@@ -221,7 +221,7 @@ class Screen:
 
     def error(self, code: int, message: str) -> None:
         """The sentence a command ends with, on stderr; in JSON mode also the document, if none stands yet."""
-        message = in_context(_LONG_WORD.sub(lambda word: f"{word[0][:60]}…", message), self.context)
+        message = in_context(_LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-2:]}", message), self.context)
         self._word(f"Error: {message}")
         if self.output not in _FOR_PEOPLE and not (self.emitted and self.output == "json"):
             self._document("error", None, error={"code": code, "message": message})

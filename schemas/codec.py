@@ -163,7 +163,9 @@ class Encoder:
     def _fault(self, writer: _Writer, data: Any) -> EncodeError:
         found = faults(writer.resolved, data) or ["the payload does not fit the schema"]
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-        return EncodeError(f"{writer.contract.name}: {'; '.join(found[:3])}{more}.".replace("..", "."))
+        return EncodeError(
+            f"{writer.contract.name}: {'; '.join(found[:3])}{more}.".replace("..", ".").replace("?.", "?")
+        )
 
 
 def _write(writer: _Writer, data: Any, out: bytearray) -> bool:

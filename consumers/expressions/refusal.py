@@ -31,7 +31,8 @@ def offset_of(node: nodes.Node) -> int:
 
 
 def capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    """A sentence begins with a capital, but for the name of an event: ``accounts.UserSignedUp has no …``."""
+    return words if "." in words.partition(" ")[0] else words[:1].upper() + words[1:]
 
 
 def listed(names: Iterable[Any]) -> str:

@@ -101,7 +101,11 @@ def _publish_one(
     except InputError as error:
         raise InputError(f"--data: {error}") from None
     if dry_run:
-        app.screen.say(f"The event fits {contract.name}. Nothing was published (--dry-run).")
+        app.screen.document(
+            "event.checked",
+            {"event": contract.name, "valid": 1},
+            lambda _: f"The event fits {contract.name}. Nothing was published (--dry-run).",
+        )
         return
     _ask(app, f"Publish {contract.name} to {contract.topic}?", yes)
     future = app.publisher().publish_data(contract, data, source=source, id=identity)
@@ -142,7 +146,11 @@ def _publish_file(
         if total == 0:
             raise InputError(f"{path} holds no event{f' from line {first:,} on' if first > 1 else ''}.")
         if dry_run:
-            app.screen.say(f"{_events(total)} of {contract.name}, all valid. Nothing was published (--dry-run).")
+            app.screen.document(
+                "event.checked",
+                {"event": contract.name, "valid": total},
+                lambda _: f"{_events(total)} of {contract.name}, all valid. Nothing was published (--dry-run).",
+            )
             return
     _ask(app, f"Publish {_events(total)} of {contract.name} to {contract.topic}?", yes)
     began = time.monotonic()

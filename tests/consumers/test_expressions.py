@@ -17,6 +17,7 @@ from consumers.expressions import (
     function,
     parse_template,
 )
+from consumers.expressions.refusal import capital
 from tests.consumers.shop import ORDERED, event
 
 
@@ -87,6 +88,11 @@ def test_an_expression_has_its_value_and_is_the_same_with_and_without_a_contract
 )
 def test_a_whole_expression_keeps_its_type_and_mixed_text_becomes_text(text: str, value: Any) -> None:
     assert compile_template(text, ORDERED).evaluate(event()) == value
+
+
+def test_the_name_of_an_event_keeps_its_small_letter_at_the_beginning_of_a_sentence() -> None:
+    assert capital("accounts.UserSignedUp has no field 'x'.") == "accounts.UserSignedUp has no field 'x'."
+    assert capital("there is no filter 'x'. Did you mean 'y'?") == "There is no filter 'x'. Did you mean 'y'?"
 
 
 @pytest.mark.parametrize(

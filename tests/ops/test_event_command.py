@@ -110,7 +110,7 @@ def test_one_event_is_published_and_its_place_is_said(world: World) -> None:
         (["NoteWritten", "--data", "[" * 100_000], 2, "nested too deeply"),
         (["NoteWritten", "--data", '{"note_id": "x"}'], 2, "field text is missing"),
         (["NoteWritten", "--data", json.dumps(note(count=SECRET))], 2, "field count must be a whole number"),
-        (["NoteWritten", "--data", json.dumps(note(txet=SECRET))], 2, "Did you mean 'text'?"),
+        (["NoteWritten", "--data", json.dumps(note(txet=SECRET))], 2, "Did you mean 'text'?\n"),
         (["NoteWritten"], 2, "Give either --data or --file."),
         (["NoteWritten", "--data", "{}", "--file", "x"], 2, "Give either --data or --file."),
         (["NoteWritten", "--data", "{}", "--from-line", "2"], 2, "--repeatable and --from-line are for a file."),
@@ -172,6 +172,14 @@ def test_a_pipe_in_place_of_a_file_is_read_once(world: World) -> None:
     assert answer.code == 0, answer.err
     assert answer.data["published"] == 3
     assert len(world.published()) == 3
+
+
+def test_json_over_several_lines_is_said_with_the_line_of_the_file(world: World) -> None:
+    """It was: `Line 1: it is not JSON: … at line 2, column 1`."""
+    answer = backbone("event", "publish", "NoteWritten", "--file", world.file([json.dumps(note(), indent=1)]))
+    assert answer.code == 2
+    assert "Line 1: it is not JSON: Expecting property name enclosed in double quotes at column 2;" in answer.err
+    assert "one event stands on one line." in answer.err
 
 
 def test_nothing_on_standard_input_is_said(world: World, type_in: Callable[[str], None]) -> None:
@@ -246,8 +254,12 @@ def test_a_repeatable_file_published_twice_holds_the_same_events(world: World) -
 def test_a_dry_run_checks_and_publishes_nothing(world: World) -> None:
     answer = backbone("event", "publish", "NoteWritten", "--file", world.file([note()] * 3), "--dry-run")
     assert answer.code == 0
-    assert "3 events of demo.NoteWritten, all valid. Nothing was published" in answer.err
+    assert "3 events of demo.NoteWritten, all valid. Nothing was published" in answer.out
     assert backbone("event", "publish", "NoteWritten", "--data", json.dumps(note()), "--dry-run").code == 0
+    for given in (["--file", world.file([note()] * 3)], ["--data", json.dumps(note())]):
+        machine = backbone("event", "publish", "NoteWritten", *given, "--dry-run", "--output", "json")
+        assert machine.code == 0
+        assert machine.data["event"] == "demo.NoteWritten", "it printed no document at all"
     assert world.is_empty()
 
 
