@@ -17,7 +17,7 @@ from ops.changes import audit
 from ops.changes.kinds import ChangeKind, kind
 from ops.changes.store import Journal, Progressed, Store
 from ops.screen import Column
-from schemas.errors import BackboneError, PartlyDoneError, RefusedError
+from schemas.errors import BackboneError, PartlyDoneError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from ops.app import App
@@ -133,7 +133,12 @@ def _apply(app: App, store: Store, plan: Plan, *, reason: str = "") -> dict[str,
             app.screen.say(f"{plan.id} was cut: {_count(plan, progressed)}. It goes on.")
         if how.before_audit is not None:
             how.before_audit(app, plan)
-        audit.record(app, plan, "planned", reason=reason)
+        try:
+            audit.record(app, plan, "planned", reason=reason)
+        except UnreachableError as error:
+            raise UnreachableError(
+                f"{app.sentence(error)} Nothing was changed: a change begins with its record in the audit."
+            ) from None
         progressed.state = "applying"
         progressed.error = ""
         store.keep(plan.id, progressed)

@@ -138,6 +138,25 @@ def test_without_its_audit_record_nothing_is_changed(app: App, switch: Switch, m
     monkeypatch.undo()
 
 
+def test_an_audit_that_cannot_be_reached_is_said_to_have_kept_everything_as_it_was(
+    project: TestProject, app: App, switch: Switch
+) -> None:
+    """`The registry cannot be reached` left open whether the subscription was paused."""
+    plan = switch_plan(app)
+    run_change(app, plan, apply=False)
+    away = App()
+    file = project.folder / "backbone.toml"
+    file.write_text(file.read_text().replace("http://", "http://127.0.0.1:1/?was="))
+    running = project.folder / ".backbone" / "local.json"
+    if running.exists():
+        content = json.loads(running.read_text())
+        running.write_text(json.dumps(content | {"registry": "http://127.0.0.1:1/apis/ccompat/v7"}))
+    with pytest.raises(UnreachableError, match="Nothing was changed: a change begins with its record in the audit"):
+        apply_by_id(away, plan.id)
+    away.close()
+    assert switch.acted == []
+
+
 def test_a_change_is_applied_once(app: App, switch: Switch) -> None:
     plan = switch_plan(app)
     run_change(app, plan, apply=True, yes=True)
