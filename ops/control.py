@@ -28,6 +28,16 @@ def read_control(app: App) -> ControlSnapshot:
     return control.snapshot()
 
 
+def require_control(app: App) -> None:
+    """Raises RefusedError when the topic does not exist: nothing can be attached then, and workers follow nothing."""
+    from ops.app import CLUSTER_TIMEOUT_S
+
+    if TOPIC not in app.admin().list_topics(timeout=CLUSTER_TIMEOUT_S).topics:
+        raise RefusedError(
+            f"The topic {TOPIC} does not exist, so nothing can be attached or run. Make it: backbone schema register"
+        )
+
+
 def write_control(app: App, records: Iterable[ControlRecord], *, timeout_s: float = 15.0) -> None:
     """Write records in order and wait until every one is acknowledged. Raises RefusedError for the first that was
     not, UnreachableError when the cluster does not answer in time; earlier ones may stand."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from consumers.control import TOPIC as CONTROL
 from consumers.control import AttachedSubscription, NoPosition, begin_at
 from ops.screen import duration
 from ops.wording import counted
@@ -70,6 +71,17 @@ def missing_topics(contracts: Contracts | None, there: Iterable[str]) -> list[Pr
     """Topics that contracts promise and the cluster does not have."""
     known = set(there)
     problems = []
+    if CONTROL not in known:
+        problems.append(
+            Problem(
+                kind="topic_missing",
+                subject=CONTROL,
+                cause="What is attached stands there: without it nothing can be attached or run.",
+                age_s=None,
+                owner="",
+                command="backbone schema register",
+            )
+        )
     for topic, promised in (contracts.topics() if contracts is not None else {}).items():
         if topic not in known:
             names = ", ".join(contract.name for contract in promised)

@@ -105,6 +105,9 @@ def steps_of(wanted: list[Wanted]) -> list[str]:
 
 
 def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
+    from ops.control import require_control
+
+    require_control(app)
     snapshot = app.control()
     known = {**snapshot.detached, **snapshot.subscriptions}
     cut_in = Store.of(app).progressed(plan.id).doing

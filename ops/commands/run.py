@@ -37,11 +37,13 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
     seconds. Run more of these to share the work. Ctrl-C or SIGTERM finishes what is in flight, commits and leaves; a
     second one leaves at once; kill -9 loses nothing either.
     """
+    from ops.control import require_control
     from ops.watch import logs
 
     host, _, port = health.rpartition(":")
     if not host or not port.isdigit():
         raise click.BadParameter("write HOST:PORT, for example 0.0.0.0:9400", param_hint="--health")
+    require_control(app)
     attached = app.control().subscriptions
     for name in names:
         if name not in attached:

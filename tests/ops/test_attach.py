@@ -314,6 +314,19 @@ def test_a_plan_is_stale_once_its_group_has_positions_from_a_life_in_between(
     assert attached() is None
 
 
+def test_without_the_control_topic_nothing_is_begun_and_the_command_that_makes_it_is_named(
+    project: TestProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attach broke off in the middle; `run` said "waiting", deaf to Ctrl-C for 20 s, and "could not be read"."""
+    monkeypatch.setattr("ops.control.TOPIC", f"{project.prefix}.no-control")
+    for command in (["subscription", "attach", project.subscription, "--from", "latest", "--apply", "--yes"], ["run"]):
+        result = project.run(*command)
+        assert result.exit_code == 6, result.output
+        assert "Make it: backbone schema register" in result.stderr
+    mine = [row for row in project.document("change", "list")["data"] if project.subscription in row["title"]]
+    assert "applying" not in {row["state"] for row in mine}
+
+
 def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(
     tmp_path: Path, stack: Stack, prefix: str
 ) -> None:

@@ -24,7 +24,7 @@ from consumers.control import (
 )
 from consumers.deadletter import DeadLetter, letter_of
 from ops.deadletters import Found, OpenLetter
-from ops.diagnosis import WORST_FIRST, Case, Kind, Problem, not_read_yet, problems_of, worst_first
+from ops.diagnosis import WORST_FIRST, Case, Kind, Problem, missing_topics, not_read_yet, problems_of, worst_first
 from ops.lag.attached import Header, header, subject_of
 from ops.lag.cluster import Member
 from ops.lag.measure import GroupLag, PartitionLag
@@ -315,6 +315,13 @@ def test_workers_asked_to_leave_are_said_and_not_taken_for_absent(broker: Broker
     attach("away")
     broker.control(leave_record(f"{prefix}.away", Leave(change="ch-7f3a", until=minutes_from_now(5))))
     assert [kind for kind, _ in problems(f"{prefix}.away")] == ["asked_to_leave"]
+
+
+def test_a_cluster_without_the_control_topic_is_not_well() -> None:
+    """It was: `Nothing is wrong. Nothing is attached.`, on a cluster that had lost what was attached."""
+    (problem,) = missing_topics(None, {"accounts.users"})
+    assert (problem.subject, problem.command) == ("backbone.control", "backbone schema register")
+    assert missing_topics(None, {"backbone.control"}) == []
 
 
 @pytest.mark.integration
