@@ -98,8 +98,10 @@ class Broker:
         eventually(done, about="the group's coordinator to take the positions (it loads at first)")
 
     def commits(self, group: str) -> dict[tuple[str, int], tuple[int, str]]:
-        (future,) = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
         try:
+            # First, because asking a coordinator that moves or loads for commits can end the process with a SIGSEGV.
+            self.admin.describe_consumer_groups([group])[group].result(20)
+            (future,) = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
             found = future.result().topic_partitions
         except KafkaException:
             return {}
