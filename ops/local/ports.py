@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST = 10_000
+_TRIES = 200
 
 
 def choose(names: Sequence[str], kept: Mapping[str, int]) -> dict[str, int]:
-    """A port for each name: the kept one while it is free, else one that is free now; all different."""
+    """A port for each name: the kept one while it is free, else one that is free now; all different.
+
+    Chosen below the range that the system takes for outgoing connections: a port out of that range is lost to any
+    client of the machine (its own reconnecting ones too) in the moment in which its server restarts."""
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         for name in names:
             kept_port = kept.get(name)
             listener = _listen(kept_port) if kept_port and kept_port not in chosen.values() else None
             if listener is None:
-                listener = _listen(0)
+                listener = _listen_anywhere()
             if listener is None:
                 raise OSError("no free port on 127.0.0.1")
             # held until all are chosen, so that no two names get the same
             held.enter_context(listener)
             chosen[name] = listener.getsockname()[1]
     return chosen
+
+
+def lowest_outgoing() -> int:
+    """The first port that the system may take for an outgoing connection."""
+    try:
+        return int(_OUTGOING.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768  # Linux's default; macOS and Windows begin at 49,152
+
+
+def _listen_anywhere() -> socket.socket | None:
+    end = lowest_outgoing()
+    if end > _LOWEST:
+        # by chance, so that two stacks that start at once do not reach for the same
+        for _ in range(_TRIES):
+            listener = _listen(random.randrange(_LOWEST, end))
+            if listener is not None:
+                return listener
+    return _listen(0)
 
 
 def _listen(port: int) -> socket.socket | None:

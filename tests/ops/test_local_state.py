@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.local.fakes import ports_of, read_fakes, write_fakes
-from ops.local.ports import accepts, choose
+from ops.local.ports import accepts, choose, lowest_outgoing
 from ops.local.process import ProcessId
 from ops.local.state import Address, State, alone, write_json
 from schemas.errors import RefusedError
@@ -145,6 +145,14 @@ def test_ports_are_kept_unless_somebody_else_has_one_of_them() -> None:
     assert second["b"] != first["b"]
     assert (second["a"], second["c"]) == (first["a"], first["c"])
     assert not accepts(first["b"])
+
+
+def test_ports_are_not_those_that_the_system_takes_for_outgoing_connections() -> None:
+    """A broker that was killed came back on another port: its own client, trying to reach it again, had been given
+    the broker's port for its side of the connection."""
+    ports = choose([str(number) for number in range(50)], {})
+    assert len(set(ports.values())) == 50
+    assert all(port < lowest_outgoing() for port in ports.values())
 
 
 def test_two_names_never_get_one_port_even_if_they_had_it() -> None:
