@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
 _TRIES = 200
+_FREED_S = 2.0
+"""A server that was killed may still hold its port, and even accept, when its process is a zombie already: the threads
+of a large one end one by one."""
 
 
 def choose(names: Sequence[str], kept: Mapping[str, int]) -> dict[str, int]:
@@ -22,7 +26,7 @@ def choose(names: Sequence[str], kept: Mapping[str, int]) -> dict[str, int]:
     with contextlib.ExitStack() as held:
         for name in names:
             kept_port = kept.get(name)
-            listener = _listen(kept_port) if kept_port and kept_port not in chosen.values() else None
+            listener = _listen_again(kept_port) if kept_port and kept_port not in chosen.values() else None
             if listener is None:
                 listener = _listen_anywhere()
             if listener is None:
@@ -39,6 +43,14 @@ def lowest_outgoing() -> int:
         return int(_OUTGOING.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return 32_768  # Linux's default; macOS and Windows begin at 49,152
+
+
+def _listen_again(port: int) -> socket.socket | None:
+    """The kept port, which may be free only in a moment."""
+    until = time.monotonic() + _FREED_S
+    while (listener := _listen(port)) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    return listener
 
 
 def _listen_anywhere() -> socket.socket | None:
