@@ -149,7 +149,8 @@ def test_a_part_that_cannot_start_is_explained_and_takes_the_others_back(folder:
     with pytest.raises(UnreachableError) as caught:
         up(folder)
     message = str(caught.value)
-    assert "The registry ended while starting" in message
+    # it mostly ends by itself; now and then it hangs in its own shutdown until the wait is over
+    assert "The registry ended while starting" in message or "The registry did not answer" in message
     assert "backbone local reset" in message
     assert "schemas.mv.db" in message
     assert "\tat " not in message
