@@ -25,11 +25,19 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
-    """What is in force, defaults filled in. ``slo`` is the age at which an undelivered event is late."""
+    """What is in force, defaults filled in. ``slo`` is the age at which an undelivered event is late.
+
+    ``send`` latest: waiting upserts of one entity merge field by field, the newest value wins. ``expire_after``: what
+    is older is not sent any more (None: never). ``on_dead_letter`` park_key: while a key has an open dead letter its
+    later events are set aside behind it. ``weight``: its part of the connection's quota, against that of others."""
 
     slo: timedelta
     retry: Retry
-    on_unknown: Literal["resend", "hold"]
+    on_unknown: Literal["resend", "hold", "look_up"]
+    send: Literal["every", "latest"] = "every"
+    expire_after: timedelta | None = None
+    on_dead_letter: Literal["continue", "park_key"] = "continue"
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
