@@ -11,10 +11,22 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from connectors.connector import Connector, ConnectorType, Delivery, Outcome, Unknown
+from connectors.connector import (
+    Connector,
+    ConnectorType,
+    Delivered,
+    Delivery,
+    LookedUp,
+    Outcome,
+    Rejected,
+    RetryLater,
+    Unavailable,
+    Unknown,
+)
 
 IN_FLIGHT = 256
 """Deliveries in flight on a connection at most, batches counted by what they may hold."""
@@ -22,7 +34,70 @@ PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 60.0
 PROBE_EVERY_S = 60.0
 
-ConnectionState: TypeAlias = Literal["running", "paused", "stopped"]
+ConnectionState: TypeAlias = Literal["running", "paused", "open", "half_open", "stopped", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionView:
+    """A connection as people see it: of one process, at one moment.
+
+    ``until``: when it is asked again (epoch seconds), None when only an event or a person ends the state.
+    ``in_flight``: deliveries asked and not answered. ``quota_used``: 0..1 of the rate of this process, or of the
+    vendor's own quota; None when neither is known. ``waiting``: deliveries next in turn that may not leave yet."""
+
+    name: str
+    state: ConnectionState
+    reason: str
+    until: float | None
+    in_flight: int
+    quota_used: float | None
+    waiting: int
+
+
+class Seat:
+    """One subscription's place at a connection. ``share`` is its part of the connection's quota, 0..1, over all
+    processes; the worker sets it. Use on the connection's event loop."""
+
+    __slots__ = ("_connection", "_wake", "share", "subscription", "waiting")
+
+    def __init__(self, connection: Connection, subscription: str, wake: Callable[[], None]) -> None:
+        self.subscription, self.share, self.waiting = subscription, 1.0, 0
+        self._connection, self._wake = connection, wake
+
+    def try_enter(self, *, background: bool = False, deliveries: int = 1) -> bool:
+        """Take a place for one call of so many deliveries, if one may be made now; give it back with ``leave``. Never
+        blocks. After False ``wake`` is called (once, on the loop) when it is worth asking again."""
+        if self._connection._try_enter():
+            return True
+        self.waiting = deliveries
+        self._connection._arm()
+        return False
+
+    def leave(self) -> None:
+        """Give the place of one call back, whether the call was made or not."""
+        self._connection.leave()
+
+    async def call(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Ask the vendor, in a place taken with ``try_enter``. Always one outcome a delivery, in a bounded time, never
+        an exception. The connection learns from the answers by itself (``worked``); what a person or a subscription
+        decides because of them (``pause``, ``stop``) is the caller's."""
+        outcomes = await self._connection.call(batch)
+        if any(isinstance(one, Delivered | RetryLater | Rejected) or _is_entity(one) for one in outcomes):
+            self._connection.worked(sum(isinstance(one, Delivered) for one in outcomes))
+        return outcomes
+
+    async def look_up(self, delivery: Delivery) -> LookedUp:
+        """Ask the vendor whether it has the delivery, in a place taken with ``try_enter``. Bounded, never raises."""
+        return await self._connection._look_up(delivery)
+
+    def close(self) -> None:
+        """Leave the connection; ``wake`` is not called again."""
+        self.waiting = 0
+        self._connection._seats.discard(self)
+
+
+def _is_entity(outcome: Outcome) -> bool:
+    return isinstance(outcome, Unavailable) and outcome.scope == "entity"
 
 
 class Connection:
@@ -55,6 +130,44 @@ class Connection:
         self._probing = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._seats: set[Seat] = set()
+        self._held = ""
+
+    def join(self, subscription: str, *, wake: Callable[[], None]) -> Seat:
+        """A place for a subscription. ``wake`` is called on the loop when a refused ``try_enter`` is worth another."""
+        seat = Seat(self, subscription, wake)
+        self._seats.add(seat)
+        return seat
+
+    def hold(self, reason: str) -> None:
+        """A person's pause: no call begins until ``release``."""
+        self._held = reason
+        self._change("held", reason, 0.0)
+
+    def release(self) -> None:
+        """End a person's pause; a connection that stopped or waits for the vendor asks again at once."""
+        self._held = ""
+        self._pause_until = 0.0
+        self._change("paused" if self._failures else "running", "", 0.0)
+        self._wake()
+
+    def view(self) -> ConnectionView:
+        """What people see of it now."""
+        quiet = self._quiet_for()
+        until = time.time() + quiet if quiet > 0 and not self._held else None
+        waiting = sum(seat.waiting for seat in self._seats)
+        return ConnectionView(self.name, self.state, self.reason, until, self._in_flight, None, waiting)
+
+    async def _look_up(self, delivery: Delivery) -> LookedUp:
+        connector: Any = self._connector
+        try:
+            async with asyncio.timeout(self._limit_s):
+                found: LookedUp = await connector.look_up(delivery)
+        except TimeoutError:
+            return Unavailable("look_up_timeout")
+        except Exception as error:  # noqa: BLE001 - its words may hold payload; its type is kept
+            return Unavailable(f"look_up_raised_{type(error).__name__}")
+        return found
 
     async def enter(self) -> None:
         """Wait until a call may be made and take a place for it; give it back with ``leave``."""
@@ -72,7 +185,7 @@ class Connection:
                 raise
 
     def _try_enter(self) -> bool:
-        if self._in_flight >= self.calls_max or self._quiet_for() > 0:
+        if self._held or self._in_flight >= self.calls_max or self._quiet_for() > 0:
             return False
         if self._failures:
             # After a pause one call goes first: the vendor that has just come back is not met by all at once.
@@ -99,6 +212,11 @@ class Connection:
             if not waiter.done():
                 waiter.set_result(None)
                 free -= 1
+        loop = asyncio.get_running_loop()
+        for seat in self._seats:
+            if seat.waiting:
+                seat.waiting = 0
+                loop.call_soon(seat._wake)
 
     def _arm(self) -> None:
         quiet = self._quiet_for()

@@ -50,7 +50,7 @@ class Delivered:
 class Skipped:
     """Nothing was sent, on purpose; ``reason`` is from a closed set."""
 
-    reason: Literal["merged", "expired", "erased", "superseded"]
+    reason: Literal["merged", "expired", "erased", "superseded", "discarded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,15 @@ class RetryLater:
 class Unavailable:
     """The vendor (``connection``) or this one object there (``entity``) cannot be reached now; uses no attempt.
 
-    ``needs_operator``: credentials or permission; nothing will succeed until a person acts.
+    ``needs_operator``: credentials or permission; nothing will succeed until a person acts. ``limited``: the vendor
+    answered and asks for quiet (429, a quota, a lock); it is paced, not away, so the circuit breaker does not count it.
     """
 
     reason: str
     after: timedelta | None = None
     scope: Literal["connection", "entity"] = "connection"
     needs_operator: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,29 @@ class Connector(Protocol):
         ...
 
 
+class Checks(Protocol):
+    """What a connector also can whose type says ``check=True``."""
+
+    async def check(self) -> Outcome:
+        """Make one harmless call with the credentials: Delivered when it works, else what an answer to ``deliver``
+        would mean. Bounded in time, applies nothing."""
+        ...
+
+
+LookedUp: TypeAlias = Delivered | Rejected | Unavailable | None
+"""What a look-up found: Delivered (it is there), Rejected (a person has to look), Unavailable (could not be asked now:
+ask again later), None (it is not there: send it again)."""
+
+
+class LooksUp(Protocol):
+    """What a connector also can whose type says ``look_up=True``."""
+
+    async def look_up(self, delivery: Delivery) -> LookedUp:
+        """Say whether the vendor has this delivery, whose outcome was Unknown. Bounded in time, applies nothing.
+        What cannot be asked is never None: that would post it a second time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Idempotency:
     """What the vendor does with the same delivery twice: ``replay_key`` and ``dedupe_id`` remember a key for
@@ -143,12 +168,18 @@ class Idempotency:
 class Action:
     """One thing a vendor can be asked. ``body`` is the pydantic model of its body, whose docstring and field
     descriptions are shown to analysts. ``upsert``: asking twice with the newest values is the same as asking once;
-    ``order_matters``: a later delivery must not overtake a failed one."""
+    ``order_matters``: a later delivery must not overtake a failed one.
+
+    For ``send: latest``: ``about`` are the fields of the body that belong to *what* it is about, as the entity does
+    (sql: the table); ``fields_in`` is the field that holds the fields which merge one by one (sql: ``row``), None
+    where they are the body's own."""
 
     name: str
     body: type[BaseModel]
     upsert: bool
     order_matters: bool = False
+    about: tuple[str, ...] = ()
+    fields_in: str | None = None
 
 
 class Fake(Protocol):
@@ -181,6 +212,7 @@ class ConnectorType:
     deliveries (sql: the DDL); it blocks, changes nothing, raises BackboneError. None where there is nothing to say.
     ``answered(status, after)`` is the connector's own classification of an HTTP status (with a Retry-After) for one
     delivery alone, without a body; the tests in subscription files use it. None: as HTTP says.
+    ``check`` and ``look_up`` say that its connectors fulfil ``Checks`` and ``LooksUp``.
     Importing the module that holds it must be cheap: heavy imports belong inside ``open`` and ``fake``.
     """
 
@@ -198,6 +230,8 @@ class ConnectorType:
     actions_for: Callable[[Mapping[str, JsonValue]], Mapping[str, Action]] | None = None
     preview: Callable[[Any, Sequence[Delivery]], list[str]] | None = None
     answered: Callable[[int, timedelta | None], Outcome] | None = None
+    check: bool = False
+    look_up: bool = False
 
     def configured(self, table: Mapping[str, JsonValue]) -> ConnectorType:
         """This type with its actions as one connection has them. ``table`` is ``[connections.NAME]`` as written in

@@ -37,4 +37,6 @@ class RowUpsert(BaseModel):
     )
 
 
-ACTIONS: Mapping[str, Action] = {"row.upsert": Action(name="row.upsert", body=RowUpsert, upsert=True)}
+ACTIONS: Mapping[str, Action] = {
+    "row.upsert": Action(name="row.upsert", body=RowUpsert, upsert=True, about=("table",), fields_in="row")
+}
