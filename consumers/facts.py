@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from connectors.connector import Outcome
 
@@ -75,20 +75,83 @@ class DeadLettered:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetterClosed:
+    """An open dead letter was closed: its event was delivered after all, or a person discarded it."""
+
+    subscription: str
+    origin: str
+    how: Literal["delivered", "discarded", "superseded"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParked:
+    """From now on the events of this record's key wait as dead letters of their own, in order."""
+
+    subscription: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUnparked:
+    """The last dead letter of a parked key was closed; the key goes on."""
+
+    subscription: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsWritten:
+    """Receipts were acked since the last such fact; stated with the commits, never per receipt."""
+
+    subscription: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionPaused:
+    """The vendor asked for quiet, or cannot be reached."""
+
     connection: str
     reason: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionOpened:
+    """Its circuit breaker opened: no call is made for so long, then one is tried."""
+
+    connection: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHalfOpen:
+    """The breaker lets one call at a time through, to see whether the vendor is back."""
+
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHeld:
+    """A person paused it."""
+
+    connection: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionStopped:
+    """A person must act: credentials or permissions."""
+
     connection: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionResumed:
+    """Calls are made again, whatever kept them back."""
+
     connection: str
 
 
@@ -156,7 +219,14 @@ Fact: TypeAlias = (
     | RecordsNotOurs
     | CallMade
     | DeadLettered
+    | DeadLetterClosed
+    | KeyParked
+    | KeyUnparked
+    | ReceiptsWritten
     | ConnectionPaused
+    | ConnectionOpened
+    | ConnectionHalfOpen
+    | ConnectionHeld
     | ConnectionStopped
     | ConnectionResumed
     | SubscriptionStarted

@@ -36,7 +36,8 @@ DELIVERIES = Metric(
     name="backbone_deliveries_total",
     kind="counter",
     labels=("subscription", "connection", "action", "outcome", "reason"),
-    meaning="Deliveries that came to their end: delivered, skipped or rejected (its dead letter is written).",
+    meaning="Deliveries that came to their end: delivered, skipped (reason: merged, expired and so on) or rejected "
+    "(its dead letter is written).",
 )
 DELIVERIES_HELD = Metric(
     name="backbone_deliveries_held_total",
@@ -83,12 +84,37 @@ DEAD_LETTERS = Metric(
     labels=("subscription", "outcome", "reason"),
     meaning="Dead letters written and acknowledged.",
 )
+DEAD_LETTERS_CLOSED = Metric(
+    name="backbone_deadletter_closed_total",
+    kind="counter",
+    labels=("subscription", "outcome"),
+    meaning="Open dead letters that were closed: delivered after all, discarded, or superseded by newer events.",
+)
+RECEIPTS = Metric(
+    name="backbone_receipts_total",
+    kind="counter",
+    labels=("subscription",),
+    meaning="Receipts written and acknowledged.",
+)
+KEYS_PARKED = Metric(
+    name="backbone_keys_parked",
+    kind="gauge",
+    labels=("subscription",),
+    meaning="Keys with an open dead letter whose later events wait for it (`on_dead_letter: park_key`).",
+)
+QUOTA_USED = Metric(
+    name="backbone_quota_used_ratio",
+    kind="gauge",
+    labels=("connection",),
+    meaning="Part of this process's share of the connection's rate that is used, 0 to 1; absent without a rate.",
+)
 CONNECTION_STATE = Metric(
     name="backbone_connection_state",
     kind="states",
     labels=("connection",),
-    meaning="closed: calls are made; paused: the vendor asked us to wait or is away; stopped: a person must act.",
-    states=("closed", "paused", "stopped"),
+    meaning="closed: calls are made; open: the circuit breaker keeps them back; half_open: it tries one at a time; "
+    "paused: the vendor asked us to wait or is away, or a person paused it; stopped: a person must act.",
+    states=("closed", "open", "half_open", "paused", "stopped"),
 )
 SUBSCRIPTION_STATE = Metric(
     name="backbone_subscription_state",
@@ -143,8 +169,8 @@ OLDEST_UNFINISHED = Metric(
 
 METRICS: tuple[Metric, ...] = (
     DELIVERIES, DELIVERIES_HELD, DELIVERY_SECONDS, CALLS, CALL_SECONDS, EVENT_AGE, NOT_OURS, DEAD_LETTERS,
-    CONNECTION_STATE, SUBSCRIPTION_STATE, PARTITIONS, REBALANCES, NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS,
-    LANES_HELD, OLDEST_UNFINISHED,
+    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, SUBSCRIPTION_STATE, PARTITIONS, REBALANCES,
+    NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED, OLDEST_UNFINISHED,
 )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ class Observation:
         self._event_age = _Children(metrics.histogram(metrics.EVENT_AGE, of).labels)
         self._not_ours = _Children(metrics.counter(metrics.NOT_OURS, of).labels)
         self._dead_letters = _Children(metrics.counter(metrics.DEAD_LETTERS, of).labels)
+        self._letters_closed = _Children(metrics.counter(metrics.DEAD_LETTERS_CLOSED, of).labels)
+        self._receipts = _Children(metrics.counter(metrics.RECEIPTS, of).labels)
         self._rebalances = _Children(metrics.counter(metrics.REBALANCES, of).labels)
         self._not_drained = _Children(metrics.counter(metrics.NOT_DRAINED, of).labels)
         self._commit_failures = _Children(metrics.counter(metrics.COMMIT_FAILURES, of).labels)
@@ -44,11 +46,14 @@ class Observation:
         self._partitions = metrics.gauge(metrics.PARTITIONS, of)
         self._lanes_held = metrics.gauge(metrics.LANES_HELD, of)
         self._oldest = metrics.gauge(metrics.OLDEST_UNFINISHED, of)
+        self._keys_parked = metrics.gauge(metrics.KEYS_PARKED, of)
+        self._quota_used = metrics.gauge(metrics.QUOTA_USED, of)
         self._connections: set[str] = set()
         self._owned: dict[str, set[tuple[str, int]]] = {}
         self._log = logger()
         self._delivered_lines = LineBudget()
         self._failed_lines = LineBudget()
+        self._parked_lines = LineBudget()
         self._slow_lines = LineBudget(5)
         self._fault_lines = LineBudget(1)
         self._takes: dict[type, Callable[[Any], None]] = {
@@ -57,7 +62,14 @@ class Observation:
             facts.RecordsNotOurs: self._records_not_ours,
             facts.CallMade: self._call_made,
             facts.DeadLettered: self._dead_lettered,
+            facts.DeadLetterClosed: self._dead_letter_closed,
+            facts.KeyParked: self._key_parked,
+            facts.KeyUnparked: self._key_unparked,
+            facts.ReceiptsWritten: self._receipts_written,
             facts.ConnectionPaused: self._connection_paused,
+            facts.ConnectionOpened: self._connection_opened,
+            facts.ConnectionHalfOpen: self._connection_half_open,
+            facts.ConnectionHeld: self._connection_held,
             facts.ConnectionStopped: self._connection_stopped,
             facts.ConnectionResumed: self._connection_resumed,
             facts.SubscriptionStarted: self._subscription_started,
@@ -78,11 +90,28 @@ class Observation:
             if (left_out := self._fault_lines.take()) is not None:
                 self._log.error("fact_not_taken", fact=type(fact).__name__, exc_info=error, left_out=left_out)
 
-    def follow(self, subscription: str, *, lanes_held: Callable[[], int], oldest_s: Callable[[], float]) -> None:
-        """Ask these two on every scrape (in the scraping thread, so they must be quick and thread-safe): how many
-        lanes are held, and how old in seconds the oldest unfinished record is (0: none)."""
+    def follow(
+        self,
+        subscription: str,
+        *,
+        lanes_held: Callable[[], int],
+        oldest_s: Callable[[], float],
+        keys_parked: Callable[[], int] | None = None,
+    ) -> None:
+        """Ask these on every scrape (in the scraping thread, so they must be quick and thread-safe): how many lanes
+        are held, how old in seconds the oldest unfinished record is (0: none), and how many keys are parked."""
         self._lanes_held.labels(subscription).set_function(lanes_held)
         self._oldest.labels(subscription).set_function(oldest_s)
+        if keys_parked is not None:
+            self._keys_parked.labels(subscription).set_function(keys_parked)
+
+    def follow_connection(self, connection: str, *, quota_used: Callable[[], float | None]) -> None:
+        """Show this connection from now on (closed until a fact says otherwise), and ask on every scrape, like
+        ``follow``, which part of its rate is used; None: it has no rate, and no series is made."""
+        self._connection_state.labels(connection)
+        self._connections.add(connection)
+        if quota_used() is not None:
+            self._quota_used.labels(connection).set_function(lambda: quota_used() or 0.0)
 
     def _delivery_settled(self, fact: facts.DeliverySettled) -> None:
         outcome = fact.outcome
@@ -138,6 +167,11 @@ class Observation:
     def _dead_lettered(self, fact: facts.DeadLettered) -> None:
         reason = self._reasons.label(fact.reason)
         self._dead_letters.of(fact.subscription, fact.outcome, reason).inc()
+        if fact.outcome == "parked":
+            # as many as its key has events: the error is the letter that they wait for
+            if (left_out := self._parked_lines.take()) is not None:
+                self._log.info("event_parked", subscription=fact.subscription, origin=fact.origin, left_out=left_out)
+            return
         self._log.error(
             "dead_lettered",
             subscription=fact.subscription,
@@ -146,6 +180,34 @@ class Observation:
             outcome=fact.outcome,
             reason=reason,
         )
+
+    def _dead_letter_closed(self, fact: facts.DeadLetterClosed) -> None:
+        self._letters_closed.of(fact.subscription, fact.how).inc()
+        self._log.info("dead_letter_closed", subscription=fact.subscription, origin=fact.origin, how=fact.how)
+
+    def _key_parked(self, fact: facts.KeyParked) -> None:
+        # by its origin: what the key is may be personal data
+        self._log.warning("key_parked", subscription=fact.subscription, origin=fact.origin)
+
+    def _key_unparked(self, fact: facts.KeyUnparked) -> None:
+        self._log.info("key_unparked", subscription=fact.subscription, origin=fact.origin)
+
+    def _receipts_written(self, fact: facts.ReceiptsWritten) -> None:
+        self._receipts.of(fact.subscription).inc(fact.count)
+
+    def _connection_opened(self, fact: facts.ConnectionOpened) -> None:
+        self._connection_state.labels(fact.connection).state("open")
+        self._log.warning(
+            "connection_opened", connection=fact.connection, reason=fact.reason, seconds=round(fact.seconds, 1)
+        )
+
+    def _connection_half_open(self, fact: facts.ConnectionHalfOpen) -> None:
+        self._connection_state.labels(fact.connection).state("half_open")
+        self._log.info("connection_half_open", connection=fact.connection)
+
+    def _connection_held(self, fact: facts.ConnectionHeld) -> None:
+        self._connection_state.labels(fact.connection).state("paused")
+        self._log.warning("connection_held", connection=fact.connection, reason=fact.reason)
 
     def _connection_paused(self, fact: facts.ConnectionPaused) -> None:
         self._connection_state.labels(fact.connection).state("paused")

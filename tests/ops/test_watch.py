@@ -60,7 +60,14 @@ ONE_OF_EACH: list[facts.Fact] = [
     call(),
     call("Unavailable"),
     facts.DeadLettered("crm-contacts", "rejected", "invalid_email", "accounts.users/3/17", "accounts.UserSignedUp"),
+    facts.DeadLetterClosed("crm-contacts", "accounts.users/3/17", "delivered"),
+    facts.KeyParked("crm-contacts", "accounts.users/3/17"),
+    facts.KeyUnparked("crm-contacts", "accounts.users/3/17"),
+    facts.ReceiptsWritten("crm-contacts", 400),
     facts.ConnectionPaused("hubspot", "http_429", 12.0),
+    facts.ConnectionOpened("warehouse", "timeouts", 60.0),
+    facts.ConnectionHalfOpen("warehouse"),
+    facts.ConnectionHeld("crm-test", "INC-412"),
     facts.ConnectionStopped("slack", "invalid_auth"),
     facts.ConnectionResumed("hubspot"),
     facts.SubscriptionStarted("crm-contacts", "3f9a2c"),
@@ -97,6 +104,10 @@ def test_facts_are_counted_under_the_names_of_the_list(lines: io.StringIO) -> No
     assert value("backbone_revocations_not_drained_total", {"subscription": "crm-contacts"}) == 1
     assert value("backbone_connection_state", {"connection": "slack", "backbone_connection_state": "stopped"}) == 1
     assert value("backbone_connection_state", {"connection": "hubspot", "backbone_connection_state": "closed"}) == 1
+    assert value("backbone_connection_state", {"connection": "warehouse", "backbone_connection_state": "half_open"})
+    assert value("backbone_connection_state", {"connection": "crm-test", "backbone_connection_state": "paused"}) == 1
+    assert value("backbone_receipts_total", {"subscription": "crm-contacts"}) == 400
+    assert value("backbone_deadletter_closed_total", {"subscription": "crm-contacts", "outcome": "delivered"}) == 1
     shown = {metric.name for metric in observation.registry.collect()}
     assert shown == {metric.name.removesuffix("_total") for metric in metrics.METRICS}
 
@@ -146,8 +157,14 @@ def test_many_threads_count_exactly(lines: io.StringIO) -> None:
 def test_followed_numbers_are_read_when_they_are_asked_for() -> None:
     observation = Observation()
     held = 3
-    observation.follow("warehouse", lanes_held=lambda: held, oldest_s=lambda: 7.5)
+    observation.follow("warehouse", lanes_held=lambda: held, oldest_s=lambda: 7.5, keys_parked=lambda: 2)
+    observation.follow_connection("hubspot", quota_used=lambda: 0.25)
+    observation.follow_connection("sql", quota_used=lambda: None)
     value = observation.registry.get_sample_value
+    assert value("backbone_keys_parked", {"subscription": "warehouse"}) == 2
+    assert value("backbone_quota_used_ratio", {"connection": "hubspot"}) == 0.25
+    assert value("backbone_quota_used_ratio", {"connection": "sql"}) is None
+    assert value("backbone_connection_state", {"connection": "sql", "backbone_connection_state": "closed"}) == 1
     assert value("backbone_lanes_held", {"subscription": "warehouse"}) == 3
     held = 4
     assert value("backbone_lanes_held", {"subscription": "warehouse"}) == 4
@@ -193,6 +210,19 @@ def test_dead_letters_are_always_logged_with_their_place(lines: io.StringIO) -> 
     assert len(found) == 300
     assert found[0]["level"] == "error"
     assert found[0]["origin"] == "accounts.users/3/0"
+
+
+def test_the_events_of_a_parked_key_do_not_fill_the_log_but_are_all_counted(lines: io.StringIO) -> None:
+    observation = Observation()
+    for offset in range(300):
+        observation(facts.DeadLettered("s", "parked", "parked", f"accounts.users/3/{offset}", "e"))
+    found = [line for line in written(lines) if line["event"] == "event_parked"]
+    assert 0 < len(found) <= 2 * logs.LINES_MAX
+    value = observation.registry.get_sample_value
+    assert (
+        value("backbone_deadletter_records_total", {"subscription": "s", "outcome": "parked", "reason": "parked"})
+        == 300
+    )
 
 
 def test_what_the_client_repeats_while_kafka_is_away_is_written_once_and_counted(lines: io.StringIO) -> None:
