@@ -188,11 +188,10 @@ def _topics(app: App) -> Iterator[Line]:
 
 
 def _schemas(app: App) -> Iterator[Line]:
-    from ops.changes.audit import EVENT
     from ops.changes.register import subject_state
 
     states = [
-        subject_state(app.registry, contract) for contract in [app.engine_contracts[EVENT], *app.contracts.values()]
+        subject_state(app.registry, contract) for contract in [*app.engine_contracts.values(), *app.contracts.values()]
     ]
     for one in states:
         if one.state == "incompatible":

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING
 
 from ops.app import CLUSTER_TIMEOUT_S
 from schemas.errors import RefusedError
-from schemas.topics import TopicPlan, audit_topic, control_topic, subscription_topics, topics_for
+from schemas.topics import (
+    TopicPlan,
+    audit_topic,
+    control_topic,
+    deliveries_topic,
+    heartbeat_topic,
+    subscription_topics,
+    topics_for,
+)
 
 if TYPE_CHECKING:
     from ops.app import App
     from schemas.contract import Contracts
 
 REPLICATION = 3
+LEDGER = "ledger"
+"""The backbone's own subscription, which keeps the receipts in a database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +180,17 @@ def wanted_for_subscription(app: App, name: str, partitions: int) -> list[TopicP
 
 
 def wanted_by_the_backbone(app: App) -> list[TopicPlan]:
-    """The backbone's own topics that are in use: the audit first, nothing is changed without it."""
-    return [_safe(audit_topic(**_shape(app))), _safe(control_topic(replication=replication(app)))]
+    """The backbone's own topics: the audit first, nothing is changed without it; those of the ledger, which reads the
+    receipts, like any subscription's."""
+    shape = _shape(app)
+    plans = [
+        audit_topic(**shape),
+        control_topic(replication=shape["replication"]),
+        deliveries_topic(**shape),
+        heartbeat_topic(replication=shape["replication"]),
+        *subscription_topics(LEDGER, **shape),
+    ]
+    return [_safe(plan) for plan in plans]
 
 
 def _shape(app: App) -> dict[str, int]:

@@ -60,13 +60,13 @@ def subject_state(registry: Registry, contract: Contract) -> SubjectState:
 
 
 def chosen_contracts(app: App, names: Sequence[str]) -> list[Contract]:
-    """The project's contracts of these names (none: all), and always the audit's own."""
+    """The project's contracts of these names (none: all), and always the backbone's own, the audit's first."""
     known: dict[str, Contract] = {**app.engine_contracts, **app.contracts}
     for name in names:
         if name not in known:
             raise NotFoundError(f"There is no event '{name}'.{did_you_mean(name, known)}")
     wanted = {name: known[name] for name in (names or app.contracts)}
-    return [known[audit.EVENT], *(contract for name, contract in wanted.items() if name != audit.EVENT)]
+    return list(({audit.EVENT: known[audit.EVENT], **app.engine_contracts} | wanted).values())
 
 
 def register_plan(app: App, names: Sequence[str]) -> tuple[Plan | None, list[str]]:
@@ -88,7 +88,7 @@ def register_plan(app: App, names: Sequence[str]) -> tuple[Plan | None, list[str
             f"Not compatible with what is registered: {listed}. Make a new event beside it ('replaces'), or take "
             "the change back. Nothing was changed."
         )
-    project = Contracts({contract.name: contract for contract in contracts if contract.topic != audit.TOPIC})
+    project = Contracts({one.name: one for one in contracts if one.name not in app.engine_contracts})
     plans = [*topics.wanted_by_the_backbone(app), *topics.wanted(app, project)]
     there = topics.existing(app, [plan.name for plan in plans])
     missing = [plan for plan in plans if plan.name not in there]
