@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
+from connectors.connection import ConnectionState, ConnectionView
+
 TOPIC = "backbone.heartbeat"
 EVERY_S = 5.0
 HELD_MAX = 20
@@ -29,7 +31,6 @@ HeldWhy: TypeAlias = Literal["retry", "busy", "schema", "parked", "letter"]
 schema is not known here yet; ``parked``: an earlier event of its key is an open dead letter; ``letter``: its dead
 letter is being written."""
 SubscriptionWord: TypeAlias = Literal["running", "paused", "stopped", "waiting"]
-ConnectionWord: TypeAlias = Literal["running", "paused", "open", "half_open", "stopped", "held"]
 T = TypeVar("T")
 
 
@@ -68,21 +69,6 @@ class SubscriptionView:
     oldest_at: float | None = None
     slow_projection_s: float = 0.0
     records_per_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionView:
-    """One connection in one process. ``until``: when it goes on by itself, seconds since the epoch; ``in_flight``
-    deliveries that are asked of the vendor now; ``quota_used`` the part (0..1) of this process's share of the rate,
-    None without a rate; ``waiting`` subscriptions that want to call and may not yet."""
-
-    name: str
-    state: ConnectionWord = "running"
-    reason: str = ""
-    until: float | None = None
-    in_flight: int = 0
-    quota_used: float | None = None
-    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +164,7 @@ def _held(found: Mapping[str, Any]) -> Held:
 def _connection(found: Mapping[str, Any]) -> ConnectionView:
     return ConnectionView(
         name=_name(found["name"]),
-        state=cast("ConnectionWord", _name(found["state"])),
+        state=cast("ConnectionState", _name(found["state"])),
         reason=_text(found.get("reason")),
         until=_number(found.get("until")),
         in_flight=_count(found.get("in_flight")),

@@ -64,12 +64,19 @@ class Wiring:
             raise InputError(f"The connection '{name}' needs the connector '{resolved.connector}': install it.")
 
         def changed(state: ConnectionState, reason: str, seconds: float) -> None:
-            if state == "running":
-                self._observe(facts.ConnectionResumed(name))
-            elif state == "paused":
-                self._observe(facts.ConnectionPaused(name, reason, seconds))
-            else:
-                self._observe(facts.ConnectionStopped(name, reason))
+            match state:
+                case "running":
+                    self._observe(facts.ConnectionResumed(name))
+                case "paused":
+                    self._observe(facts.ConnectionPaused(name, reason, seconds))
+                case "open":
+                    self._observe(facts.ConnectionOpened(name, reason, seconds))
+                case "half_open":
+                    self._observe(facts.ConnectionHalfOpen(name))
+                case "held":
+                    self._observe(facts.ConnectionHeld(name, reason))
+                case "stopped":
+                    self._observe(facts.ConnectionStopped(name, reason))
 
         return Connection(name, kind, kind.open(resolved.settings(kind)), observer=changed)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.connection import ConnectionView
 from consumers.heartbeat import (
     BYTES_MAX,
-    ConnectionView,
     Heartbeat,
     Held,
     SubscriptionView,
@@ -146,6 +146,7 @@ def test_a_heartbeat_is_never_too_large_for_the_topic_and_counts_stay_true() -> 
 
 
 def test_a_number_that_json_does_not_know_is_not_written() -> None:
-    read = decode(encode(Heartbeat(process="p", at=1.0, connections=(ConnectionView(name="c", until=float("inf")),))))
+    view = ConnectionView("c", "open", "", float("inf"), 0, None, 0)
+    read = decode(encode(Heartbeat(process="p", at=1.0, connections=(view,))))
     assert read is not None
     assert read.connections[0].until is None
