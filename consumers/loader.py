@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from connectors.connector import ConnectorType
 from consumers import projections, yaml_file
 from consumers.expressions import Compiled
+from consumers.policies import fed_from_several, in_force
 from consumers.projections import ProjectionError, Source
 from consumers.routes import Problem, compile_route, condition
-from consumers.subscription import Policies, Retry, Route, Subscription
+from consumers.subscription import Route, Subscription
 from consumers.subscription_file import RouteForm, SubscriptionForm, TestForm, dotted, read_form
 from consumers.yaml_file import Node
 from schemas.contract import PERSONAL_DATA_CLASSES, Contract, Contracts, engine_contracts
-from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.event import Event
 from schemas.findings import Finding, did_you_mean
@@ -136,8 +135,17 @@ class _Loading:
             self._check_reachable(index, route, events, closed)
             if connector is not None:
                 self._route(index, route, events, connector)
-        policies, sources = self._policies(connector, {event for events in read for event in events})
-        self._check_order(connector, read)
+        policies, sources = in_force(
+            self._form.policies,
+            routes=self._form.routes,
+            connector=connector,
+            contracts=[self._contracts[event] for event in {event for events in read for event in events}],
+            error=self._error,
+        )
+        for index, message in fed_from_several(
+            self._form.routes, read, policies=policies, connector=connector, contracts=self._contracts
+        ):
+            self._findings.append(self._finding(("routes", index), "order", message, "warning"))
         tests = self._tests(connector)
         if not self._routes and not self._findings:
             self._error(("routes",), "event", "It reads no event: none of those that were frozen is known here.")
@@ -322,72 +330,6 @@ class _Loading:
         except ProjectionError as error:
             self._error(place, "projection", str(error))
             return None
-
-    def _policies(self, connector: ConnectorType | None, events: set[str]) -> tuple[Policies, dict[str, str]]:
-        form = self._form.policies
-        sources: dict[str, str] = {}
-
-        def stated(name: str, value: Any, default: Any, where_from: str) -> Any:
-            sources[name] = "this file" if value is not None else where_from
-            return default if value is None else value
-
-        for name, value, only in (
-            ("send", form and form.send, "every"),
-            ("expire_after", form and form.expire_after, "never"),
-            ("on_dead_letter", form and form.on_dead_letter, "continue"),
-        ):
-            if value not in (None, only):
-                self._error(("policies", name), "not-available", f"'{name}: {value}' is not available yet.")
-            stated(name, value, only, "default")
-        on_unknown = form.on_unknown if form else None
-        if on_unknown == "look_up":
-            self._error(("policies", "on_unknown"), "not-available", "'on_unknown: look_up' is not available yet.")
-            on_unknown = None
-        slos = [self._contracts[event].freshness_slo for event in events]
-        retry = form.retry if form and form.retry else None
-        default = Retry()
-        slo = self._duration(("policies", "slo"), form.slo if form else None)
-        within = self._duration(("policies", "retry", "within"), retry.within if retry else None)
-        kind = f"the connector {connector.name}" if connector else "the connector"
-        policies = Policies(
-            slo=stated("slo", slo, min(slos, default=timedelta(minutes=5)), "the strictest contract"),
-            retry=Retry(
-                attempts=stated("retry.attempts", retry.attempts if retry else None, default.attempts, "default"),
-                within=stated("retry.within", within, default.within, "default"),
-            ),
-            on_unknown=stated("on_unknown", on_unknown, connector.on_unknown if connector else "hold", kind),
-        )
-        return policies, sources
-
-    def _duration(self, place: tuple[str | int, ...], text: str | None) -> timedelta | None:
-        if text is None:
-            return None
-        try:
-            span = parse_duration(text)
-        except InputError as error:
-            self._error(place, "duration", f"{str(error)[:1].upper()}{str(error)[1:]}")
-            return None
-        if not timedelta() < span <= timedelta(days=30):
-            self._error(place, "duration", "This must be more than nothing and at most 30d.")
-            return None
-        return span
-
-    def _check_order(self, connector: ConnectorType | None, read: Sequence[Iterable[str]]) -> None:
-        """Order is per key of a topic: an entity that is fed from several of them has none."""
-        fed: dict[str, dict[tuple[str, str], int]] = {}
-        for index, (route, events) in enumerate(zip(self._form.routes, read, strict=True)):
-            action = connector.actions.get(route.action or "") if connector else None
-            # what is about one event alone cannot be overtaken
-            if action is None or not action.upsert or "event.id" in (route.entity or ""):
-                continue
-            for event in events:
-                contract = self._contracts[event]
-                fed.setdefault(action.name, {}).setdefault((contract.topic, contract.key), index)
-        for name, sources in fed.items():
-            if len(sources) > 1:
-                listed = " and ".join(f"{topic} (by {key})" for topic, key in sorted(sources))
-                message = f"{name} is fed from {listed}: order is per key of a topic, so an older value may win."
-                self._findings.append(self._finding(("routes", max(sources.values())), "order", message, "warning"))
 
     def _tests(self, connector: ConnectorType | None) -> tuple[Mapping[str, Any], ...]:
         from consumers.rehearsal import answer

@@ -44,17 +44,30 @@ class PoliciesForm(BaseModel):
     """How deliveries are made; `backbone subscription check -v` prints what is in force and from where."""
 
     model_config = _FORM
-    send: Literal["every", "latest"] | None = Field(None, description="every: each event is delivered (the default).")
+    send: Literal["every", "latest"] | None = Field(
+        None,
+        description="every: each event is delivered (the default); latest: waiting upserts of one entity merge "
+        "field by field, the newest value wins.",
+    )
     slo: Line | None = Field(
         None, description="The age at which an undelivered event is late, like 5m; default: the contract's."
     )
-    expire_after: Line | None = Field(None, description="never (the default): an event stays due however old it is.")
+    expire_after: Line | None = Field(
+        None, description="What is older is not sent any more, like 1h; never (the default): it stays due."
+    )
     retry: RetryForm | None = Field(None, description="How long a failing delivery is repeated.")
     on_unknown: Literal["resend", "hold", "look_up"] | None = Field(
-        None, description="When the vendor's answer is lost: send again, or set aside for a person."
+        None,
+        description="When the vendor's answer is lost: resend, hold (set aside for a person), or look_up (ask the "
+        "vendor whether it is there); default: the connector's.",
     )
     on_dead_letter: Literal["continue", "park_key"] | None = Field(
-        None, description="continue (the default): later events of the same key go on."
+        None,
+        description="continue: later events of the same key go on; park_key: they are set aside behind it until it is "
+        "redriven or discarded. Default: park_key where an action's order matters.",
+    )
+    weight: int | None = Field(
+        None, ge=1, le=100, description="Its part of the connection's quota, against that of others (default 1)."
     )
 
 
@@ -107,9 +120,9 @@ class ExpectForm(BaseModel):
     entity: str | None = Field(None, description="What it is about.")
     body: dict[str, Any] | None = Field(None, description="Fields of the body; a subset is enough.")
     without: list[Line] | None = Field(None, description="Fields that the body must not have.")
-    outcome: Literal["delivered", "rejected", "undecodable", "exhausted", "unknown", "waiting"] | None = Field(
-        None, description="What came of it in the end."
-    )
+    outcome: (
+        Literal["delivered", "rejected", "undecodable", "exhausted", "unknown", "waiting", "expired", "merged"] | None
+    ) = Field(None, description="What came of it in the end.")
     attempts: int | None = Field(None, ge=0, description="How many attempts were counted.")
     reason: Line | None = Field(None, description="The dead letter's reason.")
 
@@ -123,7 +136,8 @@ class TestForm(BaseModel):
     given: list[GivenForm] = Field(min_length=1, description="The events, in order.")
     vendor: Annotated[list[Line], BeforeValidator(_as_words), WithJsonSchema(_WORDS_SCHEMA)] = Field(
         default_factory=list,
-        description="The vendor's answers in order: ok, 429 after 2s, 500, 400, timeout, cut, refused; then ok.",
+        description="The vendor's answers in order: ok, 429 after 2s, 500, 400, timeout, cut, refused, and to a "
+        "look-up found or missing; then ok.",
     )
     expect: list[ExpectForm] = Field(description="One for every event that is ours, in order; [] for none.")
 

@@ -183,13 +183,14 @@ def _policies(loaded: Subscription) -> str:
 
     policies = loaded.policies
     in_force = {
-        "send": "every",
+        "send": policies.send,
         "slo": duration(policies.slo),
-        "expire_after": "never",
+        "expire_after": "never" if policies.expire_after is None else duration(policies.expire_after),
         "retry.attempts": str(policies.retry.attempts),
         "retry.within": duration(policies.retry.within),
         "on_unknown": policies.on_unknown,
-        "on_dead_letter": "continue",
+        "on_dead_letter": policies.on_dead_letter,
+        "weight": str(policies.weight),
     }
     lines = [f"{loaded.name}@{loaded.version} reads {', '.join(loaded.routes)}"]
     lines += [f"  {name:<15} {value:<9} {loaded.policy_sources.get(name, '')}" for name, value in in_force.items()]
