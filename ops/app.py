@@ -177,6 +177,13 @@ class App:
 
         return read_control(self)
 
+    # ---- receipts ---------------------------------------------------------------------------------------------
+
+    @property
+    def installation_key(self) -> bytes:
+        """The key that personal values in receipts are hashed with. Raises InputError where the context has none."""
+        return self.context.installation_key
+
     # ---- connectors and subscriptions -------------------------------------------------------------------------
 
     @property

@@ -48,6 +48,7 @@ PINNED_KAFKA_KEYS: Mapping[str, str] = {
 
 _CREDENTIAL = re.compile(r"(^|_)(token|password|passphrase|secret|api_?key|private_key|access_key|credentials?)$", re.I)
 _PASSWORD_IN_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+@")
+_PASSWORD_IN_QUERY = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s]*[?&](ssl)?password=", re.I)
 
 
 class _Table(BaseModel):
@@ -112,7 +113,19 @@ class ContextTable(_Table):
     )
     registry: RegistryTable = RegistryTable()
     topics: TopicsTable = TopicsTable()
-    ledger: NotYet = Field(default=None, description="Refused: not available yet.")
+    ledger: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The database that keeps the receipts, for `trace` and `receipt list`: `postgresql://…`, "
+        "`sqlite:///file`, or a reference to such an address. Default in `local`: `sqlite:///.backbone/ledger.db`; "
+        "elsewhere none is kept.",
+    )
+    installation_key: Reference | None = Field(
+        default=None,
+        description="A reference to a secret of at least 16 bytes: personal values are stored in receipts as keyed "
+        "hashes of it. Keep it: without it nobody can look them up. Default where every vendor is a fake: made in "
+        "`.backbone/`.",
+    )
     connections: Literal["fake"] | dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="`fake`: every vendor is its fake, and no credential is read. Or a table a connection, "
@@ -220,12 +233,16 @@ def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
                     f"{file}: {place}: '{key}' is a credential and does not stand in this file. "
                     "Write env:NAME or file:PATH."
                 )
-            if _PASSWORD_IN_ADDRESS.search(value):
+            if _holds_password(value):
                 raise InputError(
                     f"{file}: {place}: '{key}' holds a password, which does not stand in this file. "
                     + ("Give username and password beside it, the password as env:NAME or file:PATH."
                        if place.endswith(".registry") else "Write the whole address as env:NAME or file:PATH.")
                 )  # fmt: skip
+
+
+def _holds_password(address: str) -> bool:
+    return bool(_PASSWORD_IN_ADDRESS.search(address) or _PASSWORD_IN_QUERY.search(address))
 
 
 def _tables_of_connections(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -240,6 +257,8 @@ def _tables_of_connections(content: Mapping[str, Any]) -> Iterator[tuple[str, Ma
         for name in ("fakes", "registry"):
             if isinstance(settings.get(name), dict):
                 yield f"contexts.{context}.{name}", settings[name]
+        if "ledger" in settings:
+            yield f"contexts.{context}", {"ledger": settings["ledger"]}
 
 
 def _check_connections(file: Path, found: File) -> None:

@@ -33,6 +33,7 @@ GROUP_KAFKA_KEYS = frozenset({"group.protocol", "session.timeout.ms", "heartbeat
 """Settings of group membership: they are for the consumers of subscriptions alone."""
 
 
+LOCAL_LEDGER = "sqlite:///.backbone/ledger.db"
 OURS = frozenset({"connector", "region", "sub_processor", "rate"})
 
 
@@ -166,6 +167,36 @@ class Context:
         except UnreachableError:
             url = self.table.registry.url
         return shown | ({"url": redacted_url(url)} if url else {})
+
+    @property
+    def ledger(self) -> str | None:
+        """The address of the database that keeps the receipts, its reference looked up; None: none is kept here.
+        Raises InputError."""
+        written = self.ledger_shown
+        return None if written is None else str(_resolved(written, self.project.root, f"contexts.{self.name}.ledger"))
+
+    @property
+    def ledger_shown(self) -> str | None:
+        """The same for people: a reference stays one."""
+        return self.table.ledger or (LOCAL_LEDGER if self.name == "local" else None)
+
+    @cached_property
+    def installation_key(self) -> bytes:
+        """The key that personal values in receipts are hashed with. Made in ``.backbone/`` where it is not set and
+        every vendor is a fake. Raises InputError where it is not set and vendors are real ones, or too short."""
+        from ops.installation_key import checked_key, made_key
+
+        written = self.table.installation_key
+        place = f"contexts.{self.name}"
+        if written is not None:
+            place = f"{place}.installation_key"
+            return checked_key(str(_resolved(written, self.project.root, place)), place)
+        if self.name == "local" or self.table.connections == "fake":
+            return made_key(self.project.root / ".backbone" / "installation.key")
+        raise InputError(
+            f'{self.project.file}: {place} needs installation_key = "env:NAME" or "file:PATH": receipts hold personal '
+            "values as keyed hashes of it. Make one: openssl rand -hex 32"
+        )
 
     @property
     def partitions(self) -> int:

@@ -49,6 +49,7 @@ def show(app: App, name: str | None) -> None:
         "project": str(app.project.file),
         "kafka": chosen.kafka_shown(),
         "registry": chosen.registry_shown(),
+        "ledger": chosen.ledger_shown,
         "topics": {"partitions": chosen.partitions, "replication": chosen.replication},
         "connections": [_connection(app, chosen, connection) for connection in chosen.connections],
     }

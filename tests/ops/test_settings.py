@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.connector import connector_types
+from ops.installation_key import made_key
 from ops.project_file import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS
 from ops.settings import Project, load_project, redacted_url, resolve
 from producers.kafka import PINNED
@@ -68,7 +70,9 @@ def project(folder: Path, text: str) -> Project:
         (START + "[contexts.x.kafka]\nsasl.password = 'hunter2'\n", "Write env:NAME or file:PATH"),
         (START + "[contexts.x.kafka]\nclient.id = ['a']\n", "'client.id' is a text, a number or true/false"),
         (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "Write env:NAME or file:PATH"),
-        (START + "[contexts.x]\nledger = 'env:LEDGER'\n", "'contexts.x.ledger': not available yet"),
+        (START + "[contexts.x]\nledger = 'postgresql://me:hunter2@db/ledger'\n", "'ledger' holds a password"),
+        (START + "[contexts.x]\nledger = 'postgresql://db/l?user=me&password=hunter2'\n", "'ledger' holds a password"),
+        (START + "[contexts.x]\ninstallation_key = 'hunter2'\n", "write env:NAME or file:PATH"),
         (START + "[contexts]\nx = 5\n", "'contexts.x'"),
         (START + "contexts = 5\n", "backbone.toml"),
         ("project = [1]\n", "'project' is a table: [project]"),
@@ -281,3 +285,36 @@ def test_everything_that_the_producer_pins_is_refused_in_the_file_too() -> None:
 def test_an_address_is_shown_without_its_credentials() -> None:
     assert redacted_url("postgresql://user:pw@host:5/db?x=1") == "postgresql://…@host:5/db?x=1"
     assert redacted_url("http://host/path") == "http://host/path"
+
+
+def test_only_the_local_context_keeps_a_ledger_by_itself(tmp_path: Path) -> None:
+    found = project(tmp_path, START + "[contexts.a]\nledger = 'env:LEDGER_OF_A'\n[contexts.b]\n")
+    assert found.context("local").ledger == "sqlite:///.backbone/ledger.db"
+    assert found.context("b").ledger is None
+    assert found.context("a").ledger_shown == "env:LEDGER_OF_A"
+    with pytest.raises(InputError, match=r"contexts.a.ledger: the environment variable LEDGER_OF_A is not set"):
+        assert found.context("a").ledger
+
+
+def test_a_key_is_made_once_where_vendors_are_fakes_and_asked_for_elsewhere(tmp_path: Path) -> None:
+    text = START + "[contexts.a]\n[contexts.b]\ninstallation_key = 'file:key'\n[contexts.c]\nconnections = 'fake'\n"
+    found = project(tmp_path, text)
+    made = found.context("local").installation_key
+    assert len(made) == 64
+    assert found.context("c").installation_key == made
+    assert (tmp_path / ".backbone" / "installation.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(InputError, match=r"contexts\.a needs installation_key"):
+        assert found.context("a").installation_key
+    (tmp_path / "key").write_text("short\n")
+    with pytest.raises(InputError, match=r"contexts\.b\.installation_key is shorter than 16 bytes"):
+        assert found.context("b").installation_key
+    (tmp_path / "key").write_text("0123456789abcdef\n")
+    assert project(tmp_path, text).context("b").installation_key == b"0123456789abcdef"
+
+
+def test_processes_that_make_the_key_at_once_get_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "installation.key"
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: made_key(path), range(32)))
+    assert len(keys) == 1
+    assert [one.name for one in path.parent.iterdir()] == ["installation.key"]
