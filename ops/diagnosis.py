@@ -6,56 +6,21 @@ Pure: everything it looks at is handed in. What cannot be seen from the cluster 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from consumers.control import TOPIC as CONTROL
 from consumers.control import AttachedSubscription, NoPosition, begin_at
+from consumers.heartbeat import TOPIC as HEARTBEAT
+from ops import holding
+from ops.problems import HOLDING, Case, Kind, Problem, problem, since_s, worst_first
 from ops.screen import duration
 from ops.wording import counted
 
 if TYPE_CHECKING:
-    from ops.deadletters import Found
     from ops.lag.attached import Header
-    from ops.lag.measure import GroupLag, PartitionLag
+    from ops.lag.measure import PartitionLag
     from schemas.contract import Contracts
-
-Kind: TypeAlias = Literal[
-    "stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing", "not_measured", "nobody_reads",
-    "partitions_unread", "behind", "age_unknown", "dead_letters", "not_read_yet", "paused", "asked_to_leave",
-    "no_worker",
-]  # fmt: skip
-
-WORST_FIRST: tuple[Kind, ...] = (
-    "stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing", "nobody_reads", "behind",
-    "partitions_unread", "age_unknown", "not_measured", "dead_letters", "not_read_yet", "paused", "asked_to_leave",
-    "no_worker",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong, or that a person should know. ``subject`` is a subscription or a topic; ``cause`` a
-    sentence; ``age_s`` since when, where that is known; ``command`` the next thing to type."""
-
-    kind: Kind
-    subject: str
-    cause: str
-    age_s: float | None
-    owner: str
-    command: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """Everything known of one attached subscription. ``dead`` None: it has no dead topic."""
-
-    attached: AttachedSubscription
-    header: Header
-    group: GroupLag
-    dead: Found | None
-    not_read_yet: tuple[str, ...]
 
 
 def not_read_yet(attached: AttachedSubscription, header: Header, contracts: Contracts | None) -> tuple[str, ...]:
@@ -67,21 +32,23 @@ def not_read_yet(attached: AttachedSubscription, header: Header, contracts: Cont
     return tuple(sorted(fitting - set(attached.definition.events)))
 
 
+NEEDED = {
+    CONTROL: "What is attached stands there: without it nothing can be attached or run.",
+    HEARTBEAT: "Workers say there what they do: without it nobody sees what holds a subscription.",
+}
+"""Topics of the backbone that nothing works, or nothing is seen, without."""
+
+
 def missing_topics(contracts: Contracts | None, there: Iterable[str]) -> list[Problem]:
-    """Topics that contracts promise and the cluster does not have."""
+    """Topics that the backbone needs or contracts promise, and the cluster does not have."""
     known = set(there)
-    problems = []
-    if CONTROL not in known:
-        problems.append(
-            Problem(
-                kind="topic_missing",
-                subject=CONTROL,
-                cause="What is attached stands there: without it nothing can be attached or run.",
-                age_s=None,
-                owner="",
-                command="backbone schema register",
-            )
+    problems = [
+        Problem(
+            kind="topic_missing", subject=topic, cause=why, age_s=None, owner="", command="backbone schema register"
         )
+        for topic, why in NEEDED.items()
+        if topic not in known
+    ]
     for topic, promised in (contracts.topics() if contracts is not None else {}).items():
         if topic not in known:
             names = ", ".join(contract.name for contract in promised)
@@ -98,23 +65,16 @@ def missing_topics(contracts: Contracts | None, there: Iterable[str]) -> list[Pr
     return problems
 
 
-def worst_first(problems: Iterable[Problem]) -> list[Problem]:
-    """By kind, then by age, the oldest first."""
-    return sorted(
-        problems, key=lambda problem: (WORST_FIRST.index(problem.kind), -(problem.age_s or 0), problem.subject)
-    )
-
-
 def problems_of(case: Case, now: datetime) -> list[Problem]:
     """What is wrong with one subscription at ``now``; empty if nothing is."""
-    return [*_state(case, now), *_positions(case), *_topics(case), *_reading(case, now), *_dead(case, now)]
-
-
-def _problem(case: Case, kind: Kind, cause: str, command: str, age_s: float | None = None) -> Problem:
-    age_s = None if age_s is None else round(age_s, 3)
-    return Problem(
-        kind=kind, subject=case.attached.name, cause=cause, age_s=age_s, owner=case.header.owner, command=command
-    )
+    return [
+        *_state(case, now),
+        *_positions(case),
+        *_topics(case),
+        *_reading(case, now),
+        *_dead(case, now),
+        *holding.holds(case, now),
+    ]
 
 
 def _state(case: Case, now: datetime) -> Iterator[Problem]:
@@ -123,18 +83,18 @@ def _state(case: Case, now: datetime) -> Iterator[Problem]:
         kind: Kind = "stopped" if state.state == "stopped" else "paused"
         cause = _sentence(state.reason or f"It is {state.state}")
         by = f" By {state.by}." if state.by else ""
-        yield _problem(case, kind, f"{cause}{by}", f"backbone subscription resume {name}", _since(state.at, now))
+        yield problem(case, kind, f"{cause}{by}", f"backbone subscription resume {name}", since_s(state.at, now))
     if case.not_read_yet:
         events = ", ".join(case.not_read_yet)
         cause = f"Events of its wildcard that it was not attached for: {events}."
-        yield _problem(case, "not_read_yet", cause, f"backbone subscription attach {name}")
+        yield problem(case, "not_read_yet", cause, f"backbone subscription attach {name}")
 
 
 def _positions(case: Case) -> Iterator[Problem]:
     name, group = case.attached.name, case.group
     if group.lost:
         cause = f"{group.lost:,} records were deleted before it read them."
-        yield _problem(case, "records_lost", cause, f"backbone lag {name} -v")
+        yield problem(case, "records_lost", cause, f"backbone lag {name} -v")
     wanted = case.attached.definition.topics if case.attached.definition is not None else {}
     nowhere = [
         partition
@@ -147,49 +107,58 @@ def _positions(case: Case) -> Iterator[Problem]:
             f"Where to go on in {_several(nowhere)} is not known: the committed position is gone. "
             "Nothing restarts by itself."
         )
-        yield _problem(case, "no_position", cause, f"backbone rewind {name} --to POSITION")
+        yield problem(case, "no_position", cause, f"backbone rewind {name} --to POSITION")
 
 
 def _topics(case: Case) -> Iterator[Problem]:
     name = case.attached.name
     for topic in case.group.missing:
-        yield _problem(case, "topic_missing", f"It reads {topic}, which does not exist.", "backbone schema register")
+        yield problem(case, "topic_missing", f"It reads {topic}, which does not exist.", "backbone schema register")
     if case.dead is None:
         cause = f"{name}.dead does not exist: it would stop at the first event that it has to set aside."
-        yield _problem(case, "dead_topic_missing", cause, f"backbone subscription attach {name}")
+        yield problem(case, "dead_topic_missing", cause, f"backbone subscription attach {name}")
 
 
 def _reading(case: Case, now: datetime) -> Iterator[Problem]:
     name, group = case.attached.name, case.group
     if group.problem is not None:
         cause = f"Its group could not be read ({group.problem.name()})."
-        yield _problem(case, "not_measured", cause, f"backbone lag {name}")
+        yield problem(case, "not_measured", cause, f"backbone lag {name}")
         return
     leave = case.attached.leave if case.attached.away_at(now) else None
     if leave is not None:
         cause = f"Its workers are asked to stay away until {leave.until} by the change {leave.change}."
-        yield _problem(case, "asked_to_leave", cause, f"backbone change show {leave.change}")
+        yield problem(case, "asked_to_leave", cause, f"backbone change show {leave.change}")
     resting = leave is not None or case.attached.state.state != "running"
     nobody = not group.members and not resting
     if nobody and group.lag:
         cause = f"No worker runs it, and {group.lag:,} offsets wait."
-        yield _problem(case, "nobody_reads", cause, f"backbone run {name}", group.age_s)
+        yield problem(case, "nobody_reads", cause, f"backbone run {name}", group.age_s)
     elif nobody:
-        yield _problem(case, "no_worker", "It is attached, but no worker runs it.", f"backbone run {name}")
+        yield problem(case, "no_worker", "It is attached, but no worker runs it.", f"backbone run {name}")
     unread = [p for p in group.partitions if p.member is None and p.offsets.lag]
     if unread and group.members and group.state == "stable":
         age_s = max(p.age_s or 0 for p in unread)
         cause = f"No member reads {_several(unread)}."
-        yield _problem(case, "partitions_unread", cause, f"backbone lag {name} -v", age_s)
+        yield problem(case, "partitions_unread", cause, f"backbone lag {name} -v", age_s)
     if group.age_s is None:
         cause = "It has lag, and how old it is could not be found out."
-        yield _problem(case, "age_unknown", cause, f"backbone lag {name} -v")
+        yield problem(case, "age_unknown", cause, f"backbone lag {name} -v")
     elif group.slo_s is not None and group.age_s > group.slo_s and not nobody:
         cause = (
             f"Its oldest undelivered event is {_span(group.age_s)} old; it promises {_span(group.slo_s)}. "
             f"{group.lag:,} offsets wait."
         )
-        yield _problem(case, "behind", cause, f"backbone lag {name} -v", group.age_s)
+        eta_s = case.eta_s
+        if eta_s is not None:
+            cause = f"{cause} It is catching up: level in about {_span(eta_s)}."
+            yield problem(
+                case, "catching_up", cause, f"backbone lag {name} --watch", group.age_s, eta_s=round(eta_s, 1)
+            )
+            return
+        if case.produced_per_s is not None and case.sight.views:
+            cause = f"{cause} It does not get closer."
+        yield problem(case, "behind", cause, f"backbone lag {name} -v", group.age_s)
 
 
 def _dead(case: Case, now: datetime) -> Iterator[Problem]:
@@ -199,7 +168,7 @@ def _dead(case: Case, now: datetime) -> Iterator[Problem]:
         what = ", ".join(causes[0]) if len(causes) == 1 else f"of {len(causes)} causes"
         cause = f"{counted(len(letters), 'open dead letter')} ({what})."
         command = f"backbone deadletter list {case.attached.name}"
-        yield _problem(case, "dead_letters", cause, command, oldest_s(letters[0].since, now))
+        yield problem(case, "dead_letters", cause, command, oldest_s(letters[0].since, now))
 
 
 def _several(partitions: Sequence[PartitionLag]) -> str:
@@ -228,16 +197,18 @@ def summary(case: Case, problems: Sequence[Problem]) -> dict[str, Any]:
         "lag_seconds": None if group.age_s is None else round(group.age_s, 3),
         "slo_seconds": group.slo_s,
         "dead_letters": len(letters),
+        "held_keys": case.sight.held_total,
+        "parked_keys": case.sight.parked_keys,
+        "records_per_second": None if case.sight.records_per_s is None else round(case.sight.records_per_s, 1),
+        "eta_seconds": None if case.eta_s is None or not group.lag else round(case.eta_s, 1),
+        "held_by": held_by(problems),
         "problems": [problem.kind for problem in worst_first(problems)],
     }
 
 
-def _since(at: str, now: datetime) -> float | None:
-    try:
-        then = datetime.fromisoformat(at)
-    except ValueError:
-        return None
-    return oldest_s(then if then.tzinfo else then.replace(tzinfo=UTC), now)
+def held_by(problems: Iterable[Problem]) -> list[str]:
+    """What keeps its events from being delivered now, the worst first, in the words of ``HOLDING``."""
+    return list(dict.fromkeys(HOLDING[one.kind] for one in worst_first(problems) if one.kind in HOLDING))
 
 
 def _span(seconds: float) -> str:

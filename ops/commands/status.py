@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ops.app import CLUSTER_TIMEOUT_S, App, screen_options
+from ops.app import App, screen_options
 from ops.commands.lag import age_text, partition_row
 from ops.screen import Column, shown
-from ops.wording import in_context
 from schemas.errors import NotFoundError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
     from consumers.control import ControlSnapshot
-    from ops.diagnosis import Case, Problem
+    from consumers.heartbeat import Held
+    from ops.lag.cluster import Member
+    from ops.look import Look
+    from ops.problems import Case, Problem
+    from ops.watch.heartbeats import Beats
+    from schemas.contract import Contracts
 
 SUBSCRIPTIONS = [
     Column("name", "SUBSCRIPTION"),
@@ -41,7 +45,33 @@ PARTITIONS = [
     Column("lag_seconds", "OLDEST", age_text),
     Column("member"),
 ]
-MEMBERS = [Column("client_id", "MEMBER"), Column("host"), Column("partitions", "PARTITIONS", str)]
+MEMBERS = [
+    Column("client_id", "MEMBER"),
+    Column("host"),
+    Column("partitions", "PARTITIONS", str),
+    Column("heard_seconds", "HEARD", lambda seconds: f"{age_text(seconds)} ago"),
+    Column("state"),
+    Column("unfinished"),
+    Column("records_per_second", "PER S"),
+]
+HELD = [
+    Column("origin", "HELD RECORD"),
+    Column("event"),
+    Column("key"),
+    Column("why"),
+    Column("reason"),
+    Column("held_seconds", "SINCE", age_text),
+    Column("waiting", "BEHIND IT"),
+    Column("due_seconds", "AGAIN IN", age_text),
+]
+NEXT = [
+    Column("origin", "NEXT RECORD"),
+    Column("event"),
+    Column("key"),
+    Column("age_seconds", "ARRIVED", lambda seconds: f"{age_text(seconds)} ago"),
+]
+NEXT_MAX = 5
+"""So many partitions' next records are shown, those of the oldest."""
 
 
 @click.command()
@@ -51,73 +81,47 @@ MEMBERS = [Column("client_id", "MEMBER"), Column("host"), Column("partitions", "
 def status(app: App, name: str | None) -> None:
     """What is wrong now, worst first, with the command to type next; or everything about the subscription NAME.
 
+    HELD BY says what keeps events from being delivered: the vendor's quota, an open circuit, a connection that waits
+    or stopped, a held or parked key, a slow projection, a pause, or that it is catching up. What only the workers
+    know comes from their heartbeats; that none is heard is said.
+
     Exit code 0 whatever it finds; to be told by an exit code: backbone lag --fail-over 60s, backbone deadletter list
     --fail-on.
     """
+    from ops import diagnosis
+    from ops.look import take
+
     control = app.control()
     if name is not None and name not in control.subscriptions:
         raise _unknown(control, name)
     names = [name] if name is not None else list(control.subscriptions)
     now = datetime.now(UTC)
-    cases, problems = _look(app, control, names, now, everything=name is None)
+    look = take(app, control, names, now, everything=name is None)
     if name is not None:
-        app.screen.document("subscription_status", _in_full(cases[0], problems, control), _full_text(app), title=name)
+        data = _in_full(app, look, control, now)
+        app.screen.document("subscription_status", data, _full_text(app), title=name)
         return
-    from ops import diagnosis
-
-    data: dict[str, list[dict[str, Any]]] = {
+    problems = look.problems
+    data = {
         "problems": [asdict(problem) for problem in problems],
         "subscriptions": [
-            diagnosis.summary(case, [p for p in problems if p.subject == case.attached.name]) for case in cases
+            diagnosis.summary(case, [p for p in problems if p.concerns(case.attached.name)]) for case in look.cases
         ],
     }
 
     def render(_: Any) -> list[Any]:
         text = "\n\n".join(_problem_text(problem) for problem in problems) or "Nothing is wrong."
         parts: list[Any] = [text]
-        if cases:
-            parts += ["", app.screen.table(data["subscriptions"], SUBSCRIPTIONS)]
+        rows = data["subscriptions"]
+        if rows:
+            # where nothing is held, the column would be empty
+            columns = [*SUBSCRIPTIONS, Column("held_by")] if any(row["held_by"] for row in rows) else SUBSCRIPTIONS
+            parts += ["", app.screen.table(rows, columns)]
         return parts
 
     app.screen.document("status", data, render)
     if not control.subscriptions:
         app.screen.say("Nothing is attached. Attach: backbone subscription attach FILE --from earliest")
-
-
-def _look(
-    app: App, control: ControlSnapshot, names: Sequence[str], now: datetime, *, everything: bool
-) -> tuple[list[Case], list[Problem]]:
-    """Cases in the order of ``names``, problems worst first. ``everything``: topics of contracts too."""
-    from ops import deadletters, diagnosis
-    from ops.lag import attached
-    from ops.lag.cluster import Cluster
-    from ops.lag.measure import LagReader
-
-    contracts = attached.contracts_if_readable(app)
-    there = app.admin().list_topics(timeout=CLUSTER_TIMEOUT_S).topics
-    chosen = [control.subscriptions[name] for name in names]
-    groups = LagReader(Cluster(app.admin(), app.consumer)).measure(
-        [attached.subject_of(subscription, contracts) for subscription in chosen]
-    )
-    dead = deadletters.open_letters(app, [name for name in names if f"{name}.dead" in there])
-    cases, problems = [], []
-    for subscription, group in zip(chosen, groups, strict=True):
-        assert subscription.definition is not None
-        head = attached.header(subscription.definition, contracts)
-        case = diagnosis.Case(
-            attached=subscription,
-            header=head,
-            group=group,
-            dead=dead.get(subscription.name),
-            not_read_yet=diagnosis.not_read_yet(subscription, head, contracts),
-        )
-        cases.append(case)
-        problems += diagnosis.problems_of(case, now)
-    if everything:
-        problems += diagnosis.missing_topics(contracts, there)
-    here = app.screen.context
-    typed = [replace(one, cause=in_context(one.cause, here), command=in_context(one.command, here)) for one in problems]
-    return cases, diagnosis.worst_first(typed)
 
 
 def _problem_text(problem: Problem) -> str:
@@ -127,12 +131,16 @@ def _problem_text(problem: Problem) -> str:
     return f"{title}  {problem.subject}{age}{owner}\n    {problem.cause}\n    -> {problem.command}"
 
 
-def _in_full(case: Case, problems: Sequence[Problem], control: ControlSnapshot) -> dict[str, Any]:
+def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> dict[str, Any]:
     from consumers.offsets import decode_runs
+    from ops.connections import as_row
+    from ops.diagnosis import held_by
 
+    (case,), problems = look.cases, look.problems
     attached, group, definition = case.attached, case.group, case.attached.definition
     assert definition is not None
-    connection = control.connections.get(definition.connection)
+    recorded, connection = control.connections.get(definition.connection), case.connection
+    assert connection is not None
     partitions = []
     for partition in group.partitions:
         row = partition_row(case.attached.name, partition)
@@ -155,8 +163,9 @@ def _in_full(case: Case, problems: Sequence[Problem], control: ControlSnapshot) 
         "leave": None if attached.leave is None else asdict(attached.leave),
         "connection": {
             "name": definition.connection,
-            "state": "running" if connection is None else connection.state,
-            "reason": "" if connection is None else connection.reason,
+            "state": "running" if recorded is None else recorded.state,
+            "reason": "" if recorded is None else recorded.reason,
+            "over_workers": as_row(connection),
         },
         "events": list(definition.events),
         "not_read_yet": list(case.not_read_yet),
@@ -169,18 +178,95 @@ def _in_full(case: Case, problems: Sequence[Problem], control: ControlSnapshot) 
             "oldest_at": letters[0].letter.first_at if letters else None,
             "topic": None if case.dead is None else f"{attached.name}.dead",
         },
-        "members": [
-            {"client_id": m.client_id, "host": m.host, "partitions": [f"{t}/{p}" for t, p in m.places]}
-            for m in group.members
-        ],
+        "members": [_member(m, look.beats, attached.name) for m in group.members],
+        "held_by": held_by(problems),
+        "held_keys": case.sight.held_total,
+        "held": [_held_row(case, one, now) for one in case.sight.held],
+        "parked_keys": case.sight.parked_keys,
+        "parked": [_held_row(case, one, now) for one in case.sight.parked],
+        "records_per_second": case.sight.records_per_s,
+        "eta_seconds": None if case.eta_s is None or not group.lag else round(case.eta_s, 1),
+        "next": _next(app, case, look.contracts, now),
         "partitions": partitions,
         "problems": [asdict(problem) for problem in problems],
     }
 
 
+def _member(member: Member, beats: Beats, name: str) -> dict[str, Any]:
+    """A member of the group, with what its process said last."""
+    row: dict[str, Any] = {
+        "client_id": member.client_id,
+        "host": member.host,
+        "partitions": [f"{topic}/{partition}" for topic, partition in member.places],
+        "process": None,
+        "version": None,
+        "heard_seconds": None,
+        "state": None,
+        "reason": None,
+        "unfinished": None,
+        "lanes": None,
+        "records_per_second": None,
+    }
+    from ops.look import client_id
+
+    beat = next((one for one in beats.all if client_id(one.heartbeat.process) == member.client_id), None)
+    if beat is None:
+        return row
+    row |= {
+        "process": beat.heartbeat.process,
+        "version": beat.heartbeat.version,
+        "heard_seconds": round(beat.age_s, 1),
+    }
+    view = next((one for one in beat.heartbeat.subscriptions if one.name == name), None)
+    if view is not None:
+        row |= {
+            "state": view.state,
+            "reason": view.reason,
+            "unfinished": view.unfinished,
+            "lanes": view.lanes,
+            "records_per_second": round(view.records_per_s, 1),
+        }
+    return row
+
+
+def _held_row(case: Case, held: Held, now: datetime) -> dict[str, Any]:
+    known = case.standing.get(held.origin)
+    return {
+        "origin": held.origin,
+        "event": None if known is None else known.event,
+        "key": None if known is None else known.key,
+        "why": held.why,
+        "reason": held.reason,
+        "held_seconds": round(max(0.0, now.timestamp() - held.since), 1),
+        "waiting": held.waiting,
+        "due_seconds": None if held.due is None else round(max(0.0, held.due - now.timestamp()), 1),
+    }
+
+
+def _next(app: App, case: Case, contracts: Contracts | None, now: datetime) -> list[dict[str, Any]]:
+    """The record that each lagging partition goes on with, the oldest first."""
+    from ops.origins import standing
+
+    late = sorted(
+        (p for p in case.group.partitions if p.offsets.lag), key=lambda p: (-(p.age_s or 0.0), p.topic, p.partition)
+    )[:NEXT_MAX]
+    origins = [f"{p.topic}/{p.partition}/{p.offsets.counted_from}" for p in late]
+    found = standing(app, origins, contracts) if origins else {}
+    return [
+        {
+            "origin": origin,
+            "event": one.event if one else None,
+            "key": one.key if one else None,
+            "age_seconds": round(max(0.0, now.timestamp() - one.at), 1) if one else None,
+        }
+        for origin in origins
+        for one in (found.get(origin),)
+    ]
+
+
 def _full_text(app: App) -> Any:
     def render(data: Mapping[str, Any]) -> list[Any]:
-        from ops.diagnosis import Problem
+        from ops.problems import Problem
 
         state = data["state"]
         members = len(data["members"])
@@ -190,13 +276,14 @@ def _full_text(app: App) -> Any:
             "owner": data["owner"],
             "version": f"{data['version']}, attached {data['attached_at']} by {data['attached_by']}",
             "state": state["state"] + (f" ({by})" if by else ""),
-            "connection": f"{data['connection']['name']}, {data['connection']['state']}",
+            "connection": _connection_text(data["connection"]),
             "events": data["events"],
             "group": "nobody has joined it yet"
             if data["group"] == "dead"
             else f"{data['group']}, {members} member{'' if members == 1 else 's'}",
             "lag": f"{data['lag']:,} offsets, the oldest waits {_age(data['lag_seconds'])}" if data["lag"] else "none",
             "promised": f"at most {_age(data['slo_seconds'])}",
+            "held by": data["held_by"] or "nothing",
             "dead letters": data["dead_letters"]["open"],
         }
         width = max(len(label) for label in lines)
@@ -206,11 +293,29 @@ def _full_text(app: App) -> Any:
         if data["members"]:
             rows = [row | {"partitions": len(row["partitions"])} for row in data["members"]]
             parts += ["", app.screen.table(rows, MEMBERS)]
+        for title, rows, total in (
+            ("held", data["held"], data["held_keys"]),
+            ("parked", data["parked"], data["parked_keys"]),
+        ):
+            if rows:
+                columns = [replace(HELD[0], title=f"{title.upper()} RECORD"), *HELD[1:]]
+                parts += ["", app.screen.table(rows, columns)]
+            if total > len(rows):
+                parts.append(f"{total - len(rows):,} more are {title}.")
+        if data["next"]:
+            parts += ["", app.screen.table(data["next"], NEXT)]
         if data["partitions"]:
             parts += ["", app.screen.table(data["partitions"], PARTITIONS)]
         return parts
 
     return render
+
+
+def _connection_text(connection: Mapping[str, Any]) -> str:
+    over = connection["over_workers"]
+    used = "" if over["quota_used"] is None else f", {over['quota_used']:.0%} of its rate used"
+    state = connection["state"] if over["state"] == "unused" else over["state"]
+    return f"{connection['name']}, {state}{used}"
 
 
 def _age(seconds: float | None) -> str:

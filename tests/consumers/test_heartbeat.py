@@ -146,7 +146,9 @@ def test_a_heartbeat_is_never_too_large_for_the_topic_and_counts_stay_true() -> 
 
 
 def test_a_number_that_json_does_not_know_is_not_written() -> None:
-    view = ConnectionView("c", "open", "", float("inf"), 0, None, 0)
+    view = ConnectionView(
+        name="c", state="open", reason="", until=float("inf"), in_flight=0, quota_used=None, waiting=0
+    )
     read = decode(encode(Heartbeat(process="p", at=1.0, connections=(view,))))
     assert read is not None
     assert read.connections[0].until is None

@@ -24,11 +24,12 @@ from consumers.control import (
 )
 from consumers.deadletter import DeadLetter, letter_of
 from ops.deadletters import Found, OpenLetter
-from ops.diagnosis import WORST_FIRST, Case, Kind, Problem, missing_topics, not_read_yet, problems_of, worst_first
+from ops.diagnosis import missing_topics, not_read_yet, problems_of
 from ops.lag.attached import Header, header, subject_of
 from ops.lag.cluster import Member
 from ops.lag.measure import GroupLag, PartitionLag
 from ops.lag.rules import offset_lag
+from ops.problems import WORST_FIRST, Case, Kind, Problem, worst_first
 from schemas.contract import Contracts, load_contracts
 from schemas.event import Record
 from tests.conftest import ROOT, MakeTopic, Stack
@@ -319,9 +320,10 @@ def test_workers_asked_to_leave_are_said_and_not_taken_for_absent(broker: Broker
 
 def test_a_cluster_without_the_control_topic_is_not_well() -> None:
     """It was: `Nothing is wrong. Nothing is attached.`, on a cluster that had lost what was attached."""
-    (problem,) = missing_topics(None, {"accounts.users"})
+    problem, blind = missing_topics(None, {"accounts.users"})
     assert (problem.subject, problem.command) == ("backbone.control", "backbone schema register")
-    assert missing_topics(None, {"backbone.control"}) == []
+    assert (blind.subject, blind.command) == ("backbone.heartbeat", "backbone schema register")
+    assert missing_topics(None, {"backbone.control", "backbone.heartbeat"}) == []
 
 
 @pytest.mark.integration
@@ -347,7 +349,12 @@ def test_one_subscription_in_full(broker: Broker, attach: Attach, prefix: str) -
     assert (first["committed"], first["end"], first["lag"], first["begun"], first["done_ahead"]) == (2, 6, 4, 1, 2)
     assert (second["committed"], second["start_state"]) == (None, "pending")
     assert (shown["version"], shown["attached_by"], shown["owner"]) == ("3f9a2c", "ana", "team-sales-ops")
+    over_workers = shown["connection"].pop("over_workers")
     assert shown["connection"] == {"name": "slack", "state": "running", "reason": ""}
+    assert (over_workers["state"], over_workers["workers"]) == ("unused", 0)
+    (next_,) = shown["next"]
+    assert (next_["origin"], next_["event"], next_["key"]) == (f"{topic}/0/2", None, None)
+    assert next_["age_seconds"] >= 0
     assert [problem["kind"] for problem in shown["problems"]] == ["nobody_reads"]
     human = backbone("status", name)
     assert human.code == 0

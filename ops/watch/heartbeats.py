@@ -1,0 +1,77 @@
+"""What the workers said last: the newest heartbeat of each process, read from its topic without a group."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumers.heartbeat import TOPIC, Heartbeat, SubscriptionView, decode
+
+if TYPE_CHECKING:
+    from ops.app import App
+
+SILENT_S = 40.0
+"""A process that was not heard of for so long is taken for gone: eight heartbeats are missing."""
+_BACK_S = 90.0
+"""So far is read back; what is older says nothing of now."""
+_LAST = 100
+"""Where nothing is so new, the last records tell when there was something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The newest heartbeat of a process, and how old it is."""
+
+    heartbeat: Heartbeat
+    age_s: float
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.age_s <= SILENT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """``topic_exists`` False: heartbeats cannot be there. ``all``: the newest of each process that has not said that it
+    left, the youngest first."""
+
+    topic_exists: bool = True
+    all: tuple[Beat, ...] = ()
+
+    @property
+    def fresh(self) -> tuple[Beat, ...]:
+        """Those of processes that live."""
+        return tuple(beat for beat in self.all if beat.is_fresh)
+
+    @property
+    def silent_s(self) -> float | None:
+        """How long nobody was heard of, None if nobody ever was (as far as the topic goes back)."""
+        return self.all[0].age_s if self.all else None
+
+    def of_subscription(self, name: str) -> tuple[tuple[Beat, SubscriptionView], ...]:
+        """What living processes say of a subscription."""
+        return tuple((beat, view) for beat in self.fresh for view in beat.heartbeat.subscriptions if view.name == name)
+
+
+def read_heartbeats(app: App) -> Beats:
+    """The heartbeats of now. Blocks on a few requests and a read of a minute and a half of heartbeats; joins no group.
+    Raises UnreachableError if the cluster stays silent."""
+    from ops.lag.cluster import Cluster
+    from ops.reading import as_record, read_to_end
+
+    cluster, place = Cluster(app.admin(), app.consumer), (TOPIC, 0)
+    if not cluster.partition_counts([TOPIC]):
+        return Beats(topic_exists=False)
+    begin = cluster.at_times({place: int((time.time() - _BACK_S) * 1000)}, "uncommitted")[place][0]
+    if begin < 0:
+        begin = max(0, cluster.ends([place], "uncommitted")[place] - _LAST)
+    newest: dict[bytes | None, Beat] = {}
+    for message in read_to_end(app, TOPIC, isolation_level="read_uncommitted", from_offsets={0: begin}):
+        record = as_record(message)
+        heartbeat = decode(record.value)
+        if heartbeat is not None:
+            newest[record.key] = Beat(heartbeat, max(0.0, time.time() - record.timestamp / 1000))
+        elif record.value is None:
+            newest.pop(record.key, None)
+    return Beats(all=tuple(sorted(newest.values(), key=lambda beat: beat.age_s)))
