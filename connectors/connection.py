@@ -1,7 +1,11 @@
 """A connection: one configured account of a vendor in this process, shared by every subscription that uses it.
 
-It bounds what is in flight, keeps everybody away while the vendor asks for quiet, and lets one call through first when
-the quiet is over. (Circuit breaker and pacing by quota are to stand between ``enter`` and the connector.)
+It stands between the subscriptions and the vendor: a circuit breaker (``breaker``), pacing with shares and turns
+(``pacing``), quiet while the vendor asks for it, one call first when the quiet is over, a stop that only credentials
+that work (or a person) end, and a person's pause. While a call may not begin, nothing is used up: no attempt, no token.
+
+Where several hold, people are told the first of: held (a person), stopped (credentials), open, half_open (circuit),
+paused (the vendor asked for quiet, or did not answer), running.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
+from connectors.breaker import Breaker, Circuit, Ticket, verdict
 from connectors.connector import (
     Connector,
     ConnectorType,
@@ -22,17 +27,19 @@ from connectors.connector import (
     Delivery,
     LookedUp,
     Outcome,
-    Rejected,
     RetryLater,
     Unavailable,
     Unknown,
 )
+from connectors.pacing import Pacing, Party, Quota
 
 IN_FLIGHT = 256
-"""Deliveries in flight on a connection at most, batches counted by what they may hold."""
+"""Deliveries in flight on a connection at most where no ``concurrency`` is set, batches counted by what they may
+hold."""
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 60.0
 PROBE_EVERY_S = 60.0
+"""How often a connection that stopped is asked whether its credentials work again."""
 
 ConnectionState: TypeAlias = Literal["running", "paused", "open", "half_open", "stopped", "held"]
 
@@ -42,66 +49,102 @@ class ConnectionView:
     """A connection as people see it: of one process, at one moment.
 
     ``until``: when it is asked again (epoch seconds), None when only an event or a person ends the state.
-    ``in_flight``: deliveries asked and not answered. ``quota_used``: 0..1 of the rate of this process, or of the
-    vendor's own quota; None when neither is known. ``waiting``: deliveries next in turn that may not leave yet."""
+    ``in_flight``: deliveries asked and not answered. ``quota_used``: 0..1 of the rate's burst of this process, else of
+    the vendor's own quota; None when neither is known. ``waiting``: subscriptions that want a call and may not yet."""
 
     name: str
-    state: ConnectionState
-    reason: str
-    until: float | None
-    in_flight: int
-    quota_used: float | None
-    waiting: int
+    state: ConnectionState = "running"
+    reason: str = ""
+    until: float | None = None
+    in_flight: int = 0
+    quota_used: float | None = None
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One place taken. ``first``: alone after a pause, to see whether the vendor is back."""
+
+    ticket: Ticket
+    background: bool
+    deliveries: int
+    first: bool
 
 
 class Seat:
-    """One subscription's place at a connection. ``share`` is its part of the connection's quota, 0..1, over all
-    processes; the worker sets it. Use on the connection's event loop."""
+    """One subscription's place at a connection. Use on the connection's event loop."""
 
-    __slots__ = ("_connection", "_wake", "share", "subscription", "waiting")
+    __slots__ = ("_called", "_connection", "_entered", "_party", "_wake", "subscription")
 
-    def __init__(self, connection: Connection, subscription: str, wake: Callable[[], None]) -> None:
-        self.subscription, self.share, self.waiting = subscription, 1.0, 0
-        self._connection, self._wake = connection, wake
+    def __init__(self, connection: Connection, subscription: str, party: Party, wake: Callable[[], None]) -> None:
+        self.subscription = subscription
+        self._connection, self._party, self._wake = connection, party, wake
+        self._entered: deque[_Entry] = deque()
+        self._called: deque[_Entry] = deque()
+
+    @property
+    def share(self) -> float:
+        """This seat's part (0..1) of the connection's quota over all processes. 1 until the worker says otherwise."""
+        return self._party.share
+
+    @share.setter
+    def share(self, share: float) -> None:
+        if share != self._party.share:
+            self._connection._set_share(self._party, share)
 
     def try_enter(self, *, background: bool = False, deliveries: int = 1) -> bool:
-        """Take a place for one call of so many deliveries, if one may be made now; give it back with ``leave``. Never
-        blocks. After False ``wake`` is called (once, on the loop) when it is worth asking again."""
-        if self._connection._try_enter():
-            return True
-        self.waiting = deliveries
-        self._connection._arm()
-        return False
+        """Take a place for one call of so many deliveries, if one may begin now; give it back with ``leave``. Never
+        blocks. After False ``wake`` is called, on the loop and never from in here, when it is worth asking again."""
+        entry = self._connection._enter(self._party, background, deliveries)
+        if entry is None:
+            return False
+        self._entered.append(entry)
+        return True
 
     def leave(self) -> None:
         """Give the place of one call back, whether the call was made or not."""
-        self._connection.leave()
+        if self._called:
+            self._connection._leave(self._called.popleft())
+        else:
+            entry = self._entered.popleft()
+            self._connection._breaker.cancel(entry.ticket)
+            self._connection._leave(entry)
 
     async def call(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Ask the vendor, in a place taken with ``try_enter``. Always one outcome a delivery, in a bounded time, never
-        an exception. The connection learns from the answers by itself (``worked``); what a person or a subscription
-        decides because of them (``pause``, ``stop``) is the caller's."""
-        outcomes = await self._connection.call(batch)
-        if any(isinstance(one, Delivered | RetryLater | Rejected) or _is_entity(one) for one in outcomes):
-            self._connection.worked(sum(isinstance(one, Delivered) for one in outcomes))
+        """Ask the vendor, in a place taken with ``try_enter`` (``leave`` follows). Always one outcome a delivery, in a
+        bounded time, never an exception. The connection learns from the answers by itself (breaker, pace, whether it
+        may run again); ``pause`` and ``stop``, which the settle table decides, are the caller's."""
+        entry, connection = self._entered.popleft(), self._connection
+        began = connection._clock()
+        outcomes: Sequence[Outcome] | None = None
+        try:
+            outcomes = await connection._deliver(batch)
+        finally:
+            self._called.append(entry)
+            connection._learn(entry, outcomes, began)
         return outcomes
 
     async def look_up(self, delivery: Delivery) -> LookedUp:
-        """Ask the vendor whether it has the delivery, in a place taken with ``try_enter``. Bounded, never raises."""
-        return await self._connection._look_up(delivery)
+        """Ask the vendor whether it has the delivery, in a place taken with ``try_enter`` (``leave`` follows). Bounded
+        in time, never an exception."""
+        entry, connection = self._entered.popleft(), self._connection
+        began = connection._clock()
+        found: LookedUp = None
+        try:
+            found = await connection._look_up(delivery)
+        finally:
+            self._called.append(entry)
+            connection._learn(entry, [Delivered() if found is None else found], began, delivered=0)
+        return found
 
     def close(self) -> None:
-        """Leave the connection; ``wake`` is not called again."""
-        self.waiting = 0
-        self._connection._seats.discard(self)
-
-
-def _is_entity(outcome: Outcome) -> bool:
-    return isinstance(outcome, Unavailable) and outcome.scope == "entity"
+        """Leave the connection; ``wake`` is not called again. Places still taken are given back as ever."""
+        self._connection._left(self._party)
 
 
 class Connection:
-    """Lives on one event loop. ``observer`` is told when the state changes: (state, reason, seconds)."""
+    """Lives on one event loop. ``observer`` is told when the state changes: (state, reason, seconds until it is asked
+    again or 0). ``total`` is the connector's own bound on a call; a call that takes 5 s longer is given up."""
 
     def __init__(
         self,
@@ -110,134 +153,269 @@ class Connection:
         connector: Connector,
         *,
         observer: Callable[[ConnectionState, str, float], None],
+        quota: Quota | None = None,
+        circuit: Circuit | None = None,
         total: timedelta = timedelta(seconds=20),
+        probe_every_s: float = PROBE_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.name, self.kind = name, kind
         self.state: ConnectionState = "running"
         self.reason = ""
-        self.calls_max = max(1, IN_FLIGHT // kind.batch_max)
         self.succeeded = 0
         """how many deliveries were Delivered so far; a lane compares it to see whether others succeed"""
-        self._connector = connector
+        self._connector: Any = connector
         self._observer = observer
         self._limit_s = total.total_seconds() + 5
-        self._clock, self._chance = clock, chance
+        self._clock, self._wall, self._chance = clock, wall, chance
+        self._breaker = Breaker(circuit or Circuit(slow_s=total.total_seconds() / 2), chance)
+        self._circuit_reason = ""
+        self._pacing = Pacing(quota or Quota(), calls_max=max(1, IN_FLIGHT // kind.batch_max))
+        self._seats: dict[Party, Seat] = {}
         self._in_flight = 0
-        self._pause_until = 0.0
+        self._pause_until = self._paused_at = 0.0
+        self._pause_reason = ""
         self._failures = 0
-        self._probing = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_first_out = False
+        self._held = self._stopped = ""
+        self._probe_every_s = probe_every_s
+        self._check_at = 0.0
+        self._checks: asyncio.Task[None] | None = None
+        self._check_now = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._seats: set[Seat] = set()
-        self._held = ""
+        self._timer_at = 0.0
+        self._is_closed = False
+        self._own: Seat | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def calls_max(self) -> int:
+        """Calls in flight at most in this process, of all subscriptions."""
+        return self._pacing.slots
+
+    # ---- what a subscription does
 
     def join(self, subscription: str, *, wake: Callable[[], None]) -> Seat:
         """A place for a subscription. ``wake`` is called on the loop when a refused ``try_enter`` is worth another."""
-        seat = Seat(self, subscription, wake)
-        self._seats.add(seat)
+        party = self._pacing.join(self._clock())
+        seat = self._seats[party] = Seat(self, subscription, party, wake)
         return seat
 
+    def pause(self, seconds: float | None, reason: str) -> None:
+        """Keep away for so long; None: 1 s doubling to 60 s, with jitter, while nothing succeeds (and nothing while
+        the circuit is open, which has times of its own). A longer pause that is in force stays; of many calls that
+        fail together one counts."""
+        now = self._clock()
+        if seconds is None:
+            if self._breaker.state != "closed" or (self._failures and self._quiet_until() > now):
+                return
+            seconds = min(PAUSE_MAX_S, PAUSE_FIRST_S * (1 << min(self._failures, 10))) * (0.5 + self._chance() / 2)
+        self._failures += 1
+        self._paused_at = now
+        self._pause_until = max(self._pause_until, now + seconds)
+        self._pause_reason = reason
+        self._tell()
+        self._arm()
+
+    def stop(self, reason: str) -> None:
+        """Only a person can mend it (credentials, permission). Once a minute the connector's ``check`` sees whether
+        somebody did; where it has none, one call."""
+        if self.kind.check:
+            self._stopped = reason
+            if self._checks is None:
+                self._checks = asyncio.get_running_loop().create_task(self._check_regularly())
+        elif not self._stopped or self._pause_until <= self._clock():
+            self._stopped = reason
+            self._failures += 1
+            self._paused_at = self._clock()
+            self._pause_until = self._check_at = self._paused_at + self._probe_every_s
+        self._tell()
+        self._arm()
+
+    # ---- what a person does
+
     def hold(self, reason: str) -> None:
-        """A person's pause: no call begins until ``release``."""
-        self._held = reason
-        self._change("held", reason, 0.0)
+        """A person's pause: no call begins until ``release``; what is in flight ends."""
+        self._held = reason or "paused"
+        self._tell()
 
     def release(self) -> None:
-        """End a person's pause; a connection that stopped or waits for the vendor asks again at once."""
+        """End a person's pause, and every wait: the vendor is asked at once, one call first where it had failed. Not
+        when the vendor itself asked for quiet: that is kept."""
+        now = self._clock()
         self._held = ""
-        self._pause_until = 0.0
-        self._change("paused" if self._failures else "running", "", 0.0)
-        self._wake()
+        self._pause_until = min(self._pause_until, now)
+        self._breaker.ask_now(now)
+        self._check_now.set()
+        self._tell()
+        self._arm()
+
+    async def check(self) -> Outcome:
+        """One harmless call with the credentials (``ConnectorType.check`` says whether there is one). Bounded in time,
+        never an exception."""
+        try:
+            async with asyncio.timeout(self._limit_s):
+                outcome: Outcome = await self._connector.check()
+        except TimeoutError:
+            return Unavailable("timeout")
+        except Exception as error:  # noqa: BLE001 - its words may hold a secret; its type is kept
+            return Unavailable(f"check_raised_{type(error).__name__}")
+        return outcome
 
     def view(self) -> ConnectionView:
         """What people see of it now."""
-        quiet = self._quiet_for()
-        until = time.time() + quiet if quiet > 0 and not self._held else None
-        waiting = sum(seat.waiting for seat in self._seats)
-        return ConnectionView(self.name, self.state, self.reason, until, self._in_flight, None, waiting)
+        now = self._clock()
+        state, reason, until = self._state(now)
+        if state == "running" and self._quiet_until() > now:
+            state, reason, until = "paused", "quota", self._quiet_until()
+        used = self._pacing.used(now)
+        return ConnectionView(
+            name=self.name,
+            state=state,
+            reason=reason,
+            until=None if until is None or until <= now else self._wall() + until - now,
+            in_flight=self._in_flight,
+            quota_used=getattr(self._connector, "quota_used", None) if used is None else used,
+            waiting=self._pacing.waiting,
+        )
 
-    async def _look_up(self, delivery: Delivery) -> LookedUp:
-        connector: Any = self._connector
-        try:
-            async with asyncio.timeout(self._limit_s):
-                found: LookedUp = await connector.look_up(delivery)
-        except TimeoutError:
-            return Unavailable("look_up_timeout")
-        except Exception as error:  # noqa: BLE001 - its words may hold payload; its type is kept
-            return Unavailable(f"look_up_raised_{type(error).__name__}")
-        return found
+    async def close(self) -> None:
+        """Close the connector and everything that runs by the clock."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._checks is not None:
+            self._checks.cancel()
+            await asyncio.gather(self._checks, return_exceptions=True)
+        await self._connector.close()
+
+    # ---- the runtime's way in until it has moved to seats
 
     async def enter(self) -> None:
         """Wait until a call may be made and take a place for it; give it back with ``leave``."""
-        while not self._try_enter():
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            self._arm()
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
-                else:
-                    self._wake()  # it had been this one's turn: pass it on
-                raise
+        if self._own is None:
+            self._own = self.join("", wake=self._wake_own)
+        while not self._own.try_enter(deliveries=self.kind.batch_max):
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
-    def _try_enter(self) -> bool:
-        if self._held or self._in_flight >= self.calls_max or self._quiet_for() > 0:
-            return False
-        if self._failures:
-            # After a pause one call goes first: the vendor that has just come back is not met by all at once.
-            if self._probing:
-                return False
-            self._probing = True
-        self._in_flight += 1
-        return True
-
-    def leave(self) -> None:
-        """Give the place of one call back."""
-        self._in_flight -= 1
-        self._probing = False
-        self._wake()
-
-    def _quiet_for(self) -> float:
-        asked = getattr(self._connector, "pause_until", 0.0)
-        return max(self._pause_until, asked) - self._clock()
-
-    def _wake(self) -> None:
-        free = 1 if self._failures else self.calls_max - self._in_flight
-        while self._waiting and free > 0:
-            waiter = self._waiting.popleft()
+    def _wake_own(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-                free -= 1
-        loop = asyncio.get_running_loop()
-        for seat in self._seats:
-            if seat.waiting:
-                seat.waiting = 0
-                loop.call_soon(seat._wake)
 
-    def _arm(self) -> None:
-        quiet = self._quiet_for()
-        if quiet > 0 and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(quiet + 0.001, self._quiet_over)
-
-    def _quiet_over(self) -> None:
-        self._timer = None
-        if self._quiet_for() > 0:
-            self._arm()
-        else:
-            self._wake()
+    def leave(self) -> None:
+        assert self._own is not None
+        self._own.leave()
 
     async def call(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Ask the vendor; always one outcome a delivery, in a bounded time, never an exception.
+        assert self._own is not None
+        return await self._own.call(batch)
 
-        Whatever the connector raises or answers in the wrong length is Unknown for all: it may have happened. Only
+    def worked(self, delivered: int) -> None:
+        """Nothing: the connection learns from its calls itself."""
+
+    # ---- places
+
+    def _enter(self, party: Party, background: bool, deliveries: int) -> _Entry | None:
+        now = self._clock()
+        pacing, breaker = self._pacing, self._breaker
+        if not self._is_open(now):
+            pacing.want(party, background=background, deliveries=deliveries)
+            self._arm()
+            return None
+        if not pacing.begin(party, background=background, deliveries=deliveries, now=now):
+            self._arm()
+            return None
+        ticket = breaker.admit(now)
+        assert ticket is not None, "_is_open asked it"
+        first = self._failures > 0
+        if first:
+            self._is_first_out = True
+        if ticket.is_probe:
+            self._tell()
+        self._in_flight += deliveries
+        return _Entry(ticket, background, deliveries, first)
+
+    def _leave(self, entry: _Entry) -> None:
+        self._pacing.end(background=entry.background)
+        self._in_flight -= entry.deliveries
+        if entry.first:
+            self._is_first_out = False
+        if self._pacing.waiting:
+            self._arm()
+
+    def _left(self, party: Party) -> None:
+        if self._seats.pop(party, None) is not None:
+            self._pacing.leave(party, self._clock())
+            self._arm()
+
+    def _set_share(self, party: Party, share: float) -> None:
+        self._pacing.set_share(party, share, self._clock())
+        self._arm()
+
+    def _is_open(self, now: float) -> bool:
+        """Whether calls may begin, as far as vendor and people are concerned."""
+        if self._held or (self._stopped and self.kind.check) or self._quiet_until() > now:
+            return False
+        if self._failures and self._is_first_out:
+            return False  # after a pause one call goes first: a vendor that has just come back is not met by all
+        return self._breaker.admits(now)
+
+    def _quiet_until(self) -> float:
+        asked: float = self._connector.pause_until
+        return max(self._pause_until, asked)
+
+    def _offer(self) -> None:
+        """Tell those who wait that it is their turn, in turn, as long as there is room. Each asks for itself; who no
+        longer wants anything lets the next one have it."""
+        self._timer = None
+        for party in self._pacing.turns(self._clock()):
+            now = self._clock()
+            at = self._pacing.next_at(now)
+            if not self._is_open(now) or at is None or at > now:
+                break
+            self._pacing.ask(party)
+            if (seat := self._seats.get(party)) is not None:
+                seat._wake()
+        self._arm()
+
+    def _arm(self) -> None:
+        """See to it that those who wait are asked when a call may begin."""
+        if not self._pacing.waiting or self._is_closed or self._held or (self._stopped and self.kind.check):
+            return
+        if self._failures and self._is_first_out:
+            return
+        now = self._clock()
+        at = self._pacing.next_at(now)
+        if at is None:
+            return  # every place is taken: who leaves comes by here
+        at = max(at, self._quiet_until())
+        if not self._breaker.admits(now):
+            if self._breaker.state == "half_open":
+                return  # the probe is out
+            at = max(at, self._breaker.until)
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        # also what may begin at once is offered from the loop: whoever asked is still at work
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._offer)
+
+    # ---- calls
+
+    async def _deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Whatever the connector raises or answers in the wrong length is Unknown for all: it may have happened. Only
         the exception's type is kept, its words may hold payload."""
         try:
             async with asyncio.timeout(self._limit_s):
-                outcomes = await self._connector.deliver(batch)
+                outcomes: Sequence[Outcome] = await self._connector.deliver(batch)
         except TimeoutError:
             return [Unknown("connector_timeout")] * len(batch)
         except Exception as error:  # noqa: BLE001 - the settle table's row: any exception is Unknown
@@ -246,40 +424,78 @@ class Connection:
             return [Unknown("connector_wrong_length")] * len(batch)
         return outcomes
 
-    def worked(self, delivered: int) -> None:
-        """A call came back from a vendor that is there."""
-        self.succeeded += delivered
-        if self._failures:
-            self._failures = 0
-            self._pause_until = 0.0
-            self._change("running", "", 0.0)
-            self._wake()
+    async def _look_up(self, delivery: Delivery) -> LookedUp:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                found: LookedUp = await self._connector.look_up(delivery)
+        except TimeoutError:
+            return Unavailable("look_up_timeout")
+        except Exception as error:  # noqa: BLE001 - its words may hold payload; its type is kept
+            return Unavailable(f"look_up_raised_{type(error).__name__}")
+        return found
 
-    def pause(self, seconds: float | None, reason: str) -> None:
-        """Keep away for so long; None: 1 s doubling to 60 s, with jitter, while nothing succeeds. A longer pause that
-        is in force stays; of many calls that fail together one counts."""
-        if self._failures and self._quiet_for() > 0 and seconds is None:
+    def _learn(
+        self, entry: _Entry, outcomes: Sequence[Outcome] | None, began: float, *, delivered: int | None = None
+    ) -> None:
+        """What a call that ended says about the vendor; None: it was given up before its end."""
+        if outcomes is None:
+            self._breaker.cancel(entry.ticket)
             return
-        if seconds is None:
-            seconds = min(PAUSE_MAX_S, PAUSE_FIRST_S * (1 << min(self._failures, 10))) * (0.5 + self._chance() / 2)
-        self._failures += 1
-        self._pause_until = max(self._pause_until, self._clock() + seconds)
-        self._change("paused", reason, seconds)
+        now, before = self._clock(), self._breaker.state
+        said = verdict(outcomes)
+        self._breaker.settle(entry.ticket, said, now - began, now)
+        self.succeeded += sum(isinstance(one, Delivered) for one in outcomes) if delivered is None else delivered
+        if self._breaker.state == "open" and (before != "open" or said == "failed"):
+            self._circuit_reason = self._breaker.reason if self._breaker.reason == "slow" else _failure(outcomes)
+        # Only a call that began after the pause or the stop says that it is over.
+        if said == "worked" and began >= self._paused_at:
+            if self._stopped and not self.kind.check and any(_proves_credentials(one) for one in outcomes):
+                self._stopped = ""
+            if not self._stopped or self.kind.check:
+                self._failures = 0
+                self._pause_until = 0.0
+        self._tell()
 
-    def stop(self, reason: str) -> None:
-        """Only a person can mend it (credentials, permission): one call a minute sees whether somebody did."""
-        self._failures += 1
-        self._pause_until = max(self._pause_until, self._clock() + PROBE_EVERY_S)
-        self._change("stopped", reason, PROBE_EVERY_S)
+    async def _check_regularly(self) -> None:
+        while self._stopped:
+            self._check_at = self._clock() + self._probe_every_s
+            self._check_now.clear()
+            try:
+                async with asyncio.timeout(self._probe_every_s):
+                    await self._check_now.wait()
+            except TimeoutError:
+                pass
+            if isinstance(await self.check(), Delivered):
+                self._stopped = ""
+        self._checks = None
+        self._tell()
+        self._arm()
 
-    def _change(self, state: ConnectionState, reason: str, seconds: float) -> None:
+    # ---- what people are told
+
+    def _state(self, now: float) -> tuple[ConnectionState, str, float | None]:
+        if self._held:
+            return "held", self._held, None
+        if self._stopped:
+            return "stopped", self._stopped, self._check_at
+        if self._breaker.state != "closed":
+            return self._breaker.state, self._circuit_reason, self._breaker.until
+        if self._failures:
+            return "paused", self._pause_reason, self._quiet_until()
+        return "running", "", None
+
+    def _tell(self) -> None:
+        now = self._clock()
+        state, reason, until = self._state(now)
         if (state, reason) != (self.state, self.reason):
             self.state, self.reason = state, reason
-            self._observer(state, reason, seconds)
+            self._observer(state, reason, 0.0 if until is None else max(0.0, until - now))
 
-    async def close(self) -> None:
-        """Close the connector; whoever waits in ``enter`` is woken by its own cancellation."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        await self._connector.close()
+
+def _failure(outcomes: Sequence[Outcome]) -> str:
+    """The reason that a failed call gave."""
+    return next((one.reason for one in outcomes if isinstance(one, Unknown | Unavailable)), "")
+
+
+def _proves_credentials(outcome: Outcome) -> bool:
+    return isinstance(outcome, Delivered | RetryLater)
