@@ -16,7 +16,6 @@ A connection that the vendor closes while idle leaves the pool at once; it fails
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import zlib
@@ -27,6 +26,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
 from connectors.connector import JsonValue, Unavailable, Unknown
+from connectors.deadlines import Deadlines
 
 if TYPE_CHECKING:
     import aiohttp
@@ -120,7 +120,7 @@ class Transport:
     ``connections`` is the pool's size: allow at least as many as calls in flight.
     """
 
-    __slots__ = ("_base", "_body_max", "_connect_s", "_connections", "_headers", "_session", "_timeout_s", "_urls")
+    __slots__ = ("_base", "_body_max", "_connect_s", "_connections", "_deadlines", "_headers", "_session", "_urls")
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Transport:
     ) -> None:
         self._base = base_url.rstrip("/")
         self._headers = dict(headers)
-        self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s)
         # Below the total, so that a timeout while connecting is known to be one: nothing was sent.
         self._connect_s = min(connect_s, timeout_s * 0.8)
         self._body_max = body_max
@@ -158,8 +158,9 @@ class Transport:
 
             url = self._urls[path] = URL(self._base + path, encoded=True)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await session.request(method, url, data=body, allow_redirects=False)
+            with self._deadlines.bound():
+                payload = None if body is None else aiohttp.BytesPayload(body)
+                response = await session.request(method, url, data=payload, allow_redirects=False)
                 try:
                     return await self._read(response)
                 finally:
