@@ -59,6 +59,11 @@ class Circuit:
     open_max_s: float = 300.0
     slow_s: float = 10.0
 
+    @classmethod
+    def of(cls, open_s: float | None) -> Circuit:
+        """One that stays open for so long at first, five times that at most; None: as by default."""
+        return cls() if open_s is None else cls(open_s=open_s, open_max_s=5 * open_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:

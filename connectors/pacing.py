@@ -16,6 +16,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from schemas.duration import parse_duration
+from schemas.errors import InputError
+
 BACKGROUND = 0.3
 BURST = 0.1
 """Part of the rate's count that may begin at once."""
@@ -23,9 +26,7 @@ SHARE_MIN = 0.01
 """A subscription that has no partition (yet) may still end what it began."""
 LIVE_IN_A_ROW = 9
 """So many live calls while background waits, then one of the background: a tenth."""
-
-_RATE = re.compile(r"([0-9]{1,7})\s*/\s*([0-9]{0,6})\s*(ms|s|m|h|d)\Z")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_RATE = re.compile(r"\s*([0-9]{1,7})\s*/\s*([0-9a-z]{1,20})\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,17 @@ class Rate:
 
 
 def read_rate(text: str) -> Rate:
-    """``80/10s``, ``5/s``, ``1000/m``: a count of calls and a time. Raises ValueError with one sentence."""
-    found = _RATE.match(text.strip())
-    rate = Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]]) if found else Rate(0, 0.0)
-    if not rate.count or not rate.seconds:
-        raise ValueError("is a count of calls and a time, such as 80/10s, 5/s or 1000/m")
-    return rate
+    """``80/10s``, ``5/s``, ``1000/m``: a count of calls and a duration. Raises InputError."""
+    found = _RATE.match(text)
+    if found is not None:
+        try:
+            span = parse_duration(found[2] if found[2][0].isdigit() else f"1{found[2]}")
+            rate = Rate(int(found[1]), span.total_seconds())
+        except InputError:
+            rate = Rate(0, 0.0)
+        if rate.count and rate.seconds:
+            return rate
+    raise InputError("is a count of calls and a time, such as 80/10s, 5/s or 1000/m")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

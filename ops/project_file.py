@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from connectors.pacing import BACKGROUND, read_rate
+from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.findings import did_you_mean
+
+PROTECTION = frozenset({"rate", "concurrency", "background", "circuit_open"})
+"""How the vendor is protected: keys of a connection that a context may set anew (a sandbox has another quota)."""
 
 SECRET_KAFKA_KEYS = frozenset({
     "sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem",
@@ -65,12 +71,22 @@ Reference = Annotated[str, BeforeValidator(_reference)]
 """``env:NAME`` or ``file:PATH``."""
 
 
-def _not_yet(value: Any) -> Any:
-    raise ValueError("not available yet; leave it out")
+def _rate(text: str) -> str:
+    try:
+        read_rate(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
-NotYet = Annotated[None, BeforeValidator(_not_yet)]
-"""A setting of the design that nothing uses yet: whoever sets it would rely on it, so it is refused."""
+def _circuit_open(text: str) -> str:
+    try:
+        span = parse_duration(text)
+    except InputError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
+    if not timedelta(seconds=1) <= span <= timedelta(hours=1):
+        raise ValueError("is a duration from 1s to 1h")
+    return text
 
 
 class ProjectTable(_Table):
@@ -143,8 +159,27 @@ class ConnectionTable(BaseModel):
     connector: str = Field(description="Name of the connector: `hubspot`, `slack`, `sql`, or one of another package.")
     region: str | None = Field(default=None, description="Where the vendor keeps the data; shown by `catalog show`.")
     sub_processor: str | None = Field(default=None, description="Who keeps them; shown by `catalog show`.")
-    rate: NotYet = Field(
-        default=None, description="Refused: not available yet. The vendor's own quota headers are honoured."
+    rate: Annotated[str, AfterValidator(_rate)] | None = Field(
+        default=None,
+        description="The vendor's quota for all our processes: calls and a time, `80/10s`. At most that and a tenth of "
+        "its count at once; each process keeps to its share. Default: the vendor's own quota headers alone.",
+    )
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Calls in flight at most, over all processes (at least 1 in each). Default: 256 deliveries each.",
+    )
+    background: float = Field(
+        default=BACKGROUND,
+        ge=0.1,
+        le=1,
+        description="The part of `rate` (without one: of the calls in flight) that redrive and replay may use at most.",
+    )
+    circuit_open: Annotated[str, AfterValidator(_circuit_open)] | None = Field(
+        default=None,
+        description="How long nobody calls when the vendor fails, at first; it doubles up to five times that while a "
+        "try fails. Default `60s`.",
     )
 
 
@@ -262,7 +297,7 @@ def _tables_of_connections(content: Mapping[str, Any]) -> Iterator[tuple[str, Ma
 
 
 def _check_connections(file: Path, found: File) -> None:
-    """A connection that only a context knows is a misspelt one."""
+    """A connection that only a context knows is a misspelt one; and what a context sets anew is checked as well."""
     connectors = {table.connector for table in found.connections.values()}
     for context, settings in found.contexts.items():
         own = settings.connections if isinstance(settings.connections, dict) else {}
@@ -276,6 +311,13 @@ def _check_connections(file: Path, found: File) -> None:
                         f"{file}: contexts.{context}.{kind}: there is no connection '{name}'."
                         f"{did_you_mean(name, known)}"
                     )
+        for name, table in own.items():
+            anew = {key: value for key, value in table.items() if key in PROTECTION}
+            try:
+                ConnectionTable.model_validate({"connector": "", **anew})
+            except ValidationError as error:
+                place = f"contexts.{context}.connections.{name}"
+                raise InputError(f"{file}: {place}: {sentence(error, ConnectionTable)}") from None
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

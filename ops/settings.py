@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from ops.project_file import ConnectionTable, ContextTable, File, is_reference, read_file, sentence
+from connectors.pacing import Quota, read_rate
+from ops.project_file import PROTECTION, ConnectionTable, ContextTable, File, is_reference, read_file, sentence
+from schemas.duration import parse_duration
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
 
@@ -34,7 +36,7 @@ GROUP_KAFKA_KEYS = frozenset({"group.protocol", "session.timeout.ms", "heartbeat
 
 
 LOCAL_LEDGER = "sqlite:///.backbone/ledger.db"
-OURS = frozenset({"connector", "region", "sub_processor", "rate"})
+OURS = frozenset({"connector", "region", "sub_processor"}) | PROTECTION
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class ResolvedConnection:
     fake_url: str | None = None
     problem: BackboneError | None = None
     """why it cannot be used in this context"""
+    quota: Quota = field(default_factory=Quota)
+    circuit_open_s: float | None = None
 
     def settings(self, connector_type: ConnectorType) -> Any:
         """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
@@ -224,7 +228,8 @@ class Context:
         return PublisherSettings.model_validate({"kafka": self.kafka, "registry": registry})
 
     def _connection(self, name: str, table: ConnectionTable) -> ResolvedConnection:
-        settings = {key: value for key, value in table.model_dump().items() if key not in OURS and value is not None}
+        written = table.model_dump()
+        settings = {key: value for key, value in written.items() if key not in OURS and value is not None}
         fake = self.table.connections == "fake"
         url: str | None = None
         problem: BackboneError | None = None
@@ -242,7 +247,17 @@ class Context:
                     f"{self.project.file}: the connection '{name}' has no credentials in the context '{self.name}': "
                     f"add [contexts.{self.name}.connections.{name}]. It never borrows another context's."
                 )
+        own = self.table.connections.get(name, {}) if isinstance(self.table.connections, dict) else {}
+        protection = {key: own.get(key, written[key]) for key in PROTECTION}
+        settings = {key: value for key, value in settings.items() if key not in PROTECTION}
+        rate, opens = protection["rate"], protection["circuit_open"]
         return ResolvedConnection(
+            quota=Quota(
+                rate=None if rate is None else read_rate(rate),
+                concurrency=protection["concurrency"],
+                background=protection["background"],
+            ),
+            circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
             file=self.project.file, fake_url=url, problem=problem,
         )  # fmt: skip
@@ -332,7 +347,7 @@ class Project:
         tables = {f"connections.{name}": set(table.model_extra or {})}
         for context, settings in self.contexts.items():
             if isinstance(settings.connections, dict) and name in settings.connections:
-                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name])
+                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - PROTECTION
         for place, keys in tables.items():
             for key in sorted(keys - known):
                 raise InputError(

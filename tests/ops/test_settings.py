@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.connector import connector_types
+from connectors.pacing import Quota, Rate
 from ops.installation_key import made_key
 from ops.project_file import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS
 from ops.settings import Project, load_project, redacted_url, resolve
@@ -62,8 +63,18 @@ def project(folder: Path, text: str) -> Project:
         (START + "[contexts.x.topics]\npartitions = 0\n", "'contexts.x.topics.partitions'"),
         (START + "[connections.h]\nregion = 'EU'\n", "'connections.h.connector' is missing"),
         (
-            START + "[connections.h]\nconnector = 'hubspot'\nrate = '80/10s'\n",
-            "'connections.h.rate': not available yet",
+            START + "[connections.h]\nconnector = 'hubspot'\nrate = '80'\n",
+            "'connections.h.rate': is a count of calls and a time, such as 80/10s",
+        ),
+        (START + "[connections.h]\nconnector = 'hubspot'\nconcurrency = 0\n", "'connections.h.concurrency'"),
+        (START + "[connections.h]\nconnector = 'hubspot'\nbackground = 0\n", "'connections.h.background'"),
+        (
+            START + "[connections.h]\nconnector = 'hubspot'\ncircuit_open = '5ms'\n",
+            "'connections.h.circuit_open': is a duration from 1s to 1h",
+        ),
+        (
+            START + "[connections.h]\nconnector = 'hubspot'\n[contexts.x.connections.h]\nrate = '0/s'\n",
+            "contexts.x.connections.h: 'rate': is a count of calls and a time",
         ),
         (START + "[contexts.x.kafka]\nacks = 1\n", "'acks' cannot be set"),
         (START + "[contexts.x.kafka]\n'enable.auto.commit' = true\n", "'enable.auto.commit' cannot be set"),
@@ -179,6 +190,18 @@ def test_a_plain_credential_is_refused_when_the_file_is_read_without_showing_it(
     assert words in str(caught.value)
     assert "env:NAME" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_how_the_vendor_is_protected_is_said_once_and_a_context_may_say_it_anew(tmp_path: Path) -> None:
+    text = PROD + 'rate = "5/s"\n'  # the sandbox's; PROD ends in that context's table of hubspot
+    text = text.replace('connector = "hubspot"\n', 'connector = "hubspot"\nrate = "80/10s"\ncircuit_open = "5s"\n')
+    found = project(tmp_path, text)
+    found.connection_types(connector_types())
+    here, there = found.context().connections["hubspot"], found.context("prod").connections["hubspot"]
+    assert (here.quota, here.circuit_open_s) == (Quota(rate=Rate(80, 10)), 5.0)
+    assert (there.quota, there.circuit_open_s) == (Quota(rate=Rate(5, 1)), 5.0)
+    assert not {"rate", "circuit_open"} & {*here.table, *there.table}, "no setting of the connector's"
+    assert found.context("prod").connections["slack"].quota == Quota()
 
 
 @pytest.mark.parametrize(
