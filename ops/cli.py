@@ -67,6 +67,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Bring events to vendors": {
         "subscription": Entry("", "Write, check, attach and pause subscriptions.", verbs=SUBSCRIPTION),
         "run": Entry("ops.commands.run:run", "Run the attached subscriptions."),
+        "connection": Entry("ops.commands.connection:connection", "Accounts at vendors: state, check, pause."),
     },
     "Change, and change back": {
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),

@@ -41,7 +41,7 @@ def connection_problems(status: ConnectionStatus, now: datetime) -> list[Problem
     """What is wrong with a connection that attached subscriptions use; its problems concern all of them."""
     name, where = status.name, f" {status.where}" if status.where else ""
     because = f" ({status.reason})" if status.reason else ""
-    until = _until(status.until)
+    until = moment(status.until)
     going_on = "" if until is None else f", until {until:%H:%M:%S}Z"
     kind: Kind | None = None
     match status.state:
@@ -61,6 +61,9 @@ def connection_problems(status: ConnectionStatus, now: datetime) -> list[Problem
         case "half_open":
             kind, command = "circuit_open", f"backbone connection show {name}"
             cause = f"The circuit of {name} is half open{where}{because}: one call at a time shows whether it is back."
+        case "paused" if status.reason == "quota":
+            kind, command = "quota", f"backbone connection show {name}"
+            cause = f"The vendor's quota of {name} is used up{where}{going_on}."
         case "paused":
             kind, command = "connection_paused", f"backbone connection show {name}"
             cause = f"The vendor of {name} asks to wait{where}{because}{going_on}."
@@ -178,7 +181,8 @@ def _key(case: Case, held: Held) -> str | None:
     return None if known is None else known.key
 
 
-def _until(seconds: float | None) -> datetime | None:
+def moment(seconds: float | None) -> datetime | None:
+    """Seconds since the epoch as a time; None for none, and for what is no time."""
     try:
         return None if seconds is None else datetime.fromtimestamp(round(seconds), UTC)
     except (ValueError, OverflowError, OSError):

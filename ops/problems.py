@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ops.wording import duration
 
 if TYPE_CHECKING:
     from consumers.control import AttachedSubscription
@@ -157,3 +159,11 @@ def since_s(at: str, now: datetime) -> float | None:
     except ValueError:
         return None
     return max(0.0, (now - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds())
+
+
+def as_text(problem: Problem) -> str:
+    """A problem for people: three lines, the last is what to type."""
+    age = "" if problem.age_s is None else f"  {duration(timedelta(seconds=problem.age_s))}"
+    owner = f"  {problem.owner}" if problem.owner else ""
+    title = problem.kind.replace("_", " ").upper()
+    return f"{title}  {problem.subject}{age}{owner}\n    {problem.cause}\n    -> {problem.command}"

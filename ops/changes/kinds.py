@@ -21,6 +21,12 @@ KINDS: Mapping[str, str] = {
     "pause": "ops.changes.pause",
     "resume": "ops.changes.pause",
     "rewind": "ops.changes.rewind",
+    "connection_pause": "ops.changes.connection",
+    "connection_resume": "ops.changes.connection",
+    "redrive": "ops.changes.redrive",
+    "discard": "ops.changes.discard",
+    "set_aside": "ops.changes.set_aside",
+    "steer": "ops.changes.steering",
 }
 """Where a kind's constant ``KIND`` (or ``KIND_<NAME>`` where a module has several) stands."""
 
@@ -30,7 +36,8 @@ class ChangeKind:
     """How one kind of change is checked, done and taken back; see ``ops.changes`` for what each function promises.
 
     ``undo`` None: it cannot be taken back, and ``not_undoable`` says why. ``before_audit`` is for the one kind that
-    creates what the audit itself needs.
+    creates what the audit itself needs. ``long``: it may run for hours, chunk by chunk, each checked anew: it can be
+    paused, throttled and cancelled (``ops.changes.steering``), and one that was cut goes on however old its plan is.
     """
 
     name: str
@@ -39,6 +46,7 @@ class ChangeKind:
     undo: Callable[[App, Plan, Mapping[str, JsonValue], frozenset[str]], Plan] | None = None
     not_undoable: str = ""
     before_audit: Callable[[App, Plan], None] | None = None
+    long: bool = False
 
 
 def kind(name: str) -> ChangeKind:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from consumers.heartbeat import Held
     from ops.lag.cluster import Member
     from ops.look import Look
-    from ops.problems import Case, Problem
+    from ops.problems import Case
     from ops.watch.heartbeats import Beats
     from schemas.contract import Contracts
 
@@ -90,6 +90,7 @@ def status(app: App, name: str | None) -> None:
     """
     from ops import diagnosis
     from ops.look import take
+    from ops.problems import as_text
 
     control = app.control()
     if name is not None and name not in control.subscriptions:
@@ -110,7 +111,7 @@ def status(app: App, name: str | None) -> None:
     }
 
     def render(_: Any) -> list[Any]:
-        text = "\n\n".join(_problem_text(problem) for problem in problems) or "Nothing is wrong."
+        text = "\n\n".join(as_text(problem) for problem in problems) or "Nothing is wrong."
         parts: list[Any] = [text]
         rows = data["subscriptions"]
         if rows:
@@ -122,13 +123,6 @@ def status(app: App, name: str | None) -> None:
     app.screen.document("status", data, render)
     if not control.subscriptions:
         app.screen.say("Nothing is attached. Attach: backbone subscription attach FILE --from earliest")
-
-
-def _problem_text(problem: Problem) -> str:
-    age = "" if problem.age_s is None else f"  {age_text(problem.age_s)}"
-    owner = f"  {problem.owner}" if problem.owner else ""
-    title = problem.kind.replace("_", " ").upper()
-    return f"{title}  {problem.subject}{age}{owner}\n    {problem.cause}\n    -> {problem.command}"
 
 
 def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> dict[str, Any]:
@@ -266,7 +260,7 @@ def _next(app: App, case: Case, contracts: Contracts | None, now: datetime) -> l
 
 def _full_text(app: App) -> Any:
     def render(data: Mapping[str, Any]) -> list[Any]:
-        from ops.problems import Problem
+        from ops.problems import Problem, as_text
 
         state = data["state"]
         members = len(data["members"])
@@ -289,7 +283,7 @@ def _full_text(app: App) -> Any:
         width = max(len(label) for label in lines)
         parts: list[Any] = ["\n".join(f"{label:<{width}}  {shown(value)}" for label, value in lines.items())]
         for problem in data["problems"]:
-            parts += ["", _problem_text(Problem(**problem))]
+            parts += ["", as_text(Problem(**problem))]
         if data["members"]:
             rows = [row | {"partitions": len(row["partitions"])} for row in data["members"]]
             parts += ["", app.screen.table(rows, MEMBERS)]

@@ -1,0 +1,290 @@
+"""``backbone connection list | show | check | pause | resume``: vendor accounts, over all workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ops.app import App, screen_options
+from ops.commands.lag import age_text
+from ops.screen import Column, shown
+from schemas.errors import CheckFailedError, InputError, NotFoundError
+from schemas.findings import did_you_mean
+
+if TYPE_CHECKING:
+    from connectors.connector import Outcome
+    from ops.connections import ConnectionStatus
+    from ops.watch.heartbeats import Beats
+
+percent = "{:.0%}".format
+LIST = [
+    Column("name", "CONNECTION"),
+    Column("connector"),
+    Column("state"),
+    Column("until"),
+    Column("workers"),
+    Column("quota_used", "QUOTA USED", percent),
+    Column("in_flight"),
+    Column("reason"),
+    Column("subscriptions"),
+]
+WORKERS = [
+    Column("process", "WORKER"),
+    Column("state"),
+    Column("until"),
+    Column("in_flight"),
+    Column("quota_used", "QUOTA USED", percent),
+    Column("waiting"),
+    Column("reason"),
+    Column("heard_seconds", "HEARD", lambda seconds: f"{age_text(seconds)} ago"),
+]
+CHECKS = [
+    Column("name", "CONNECTION"),
+    Column("connector"),
+    Column("answer"),
+    Column("seconds"),
+    Column("reason"),
+    Column("advice"),
+]
+
+
+@click.group(no_args_is_help=True)
+def connection() -> None:
+    """Accounts at vendors: what state they are in, whether their credentials work, and a pause for them."""
+
+
+@connection.command("list")
+@screen_options
+@click.pass_obj
+def list_(app: App) -> None:
+    """Every connection with its state over all workers, its quota, and who uses it.
+
+    STATE is the worst that a living worker says: running; paused (the vendor asks to wait); half_open and open (the
+    circuit breaker); held (paused by a person); stopped (credentials); unused (no worker has opened it).
+
+    JSON: one row a connection with name, connector, state, reason, until, workers, workers_in_state, quota_used,
+    in_flight, waiting, subscriptions.
+    """
+    statuses, beats = _statuses(app, list(app.project.connections))
+    app.screen.rows("connections", [_row(app, status) for status in statuses], LIST)
+    _say_blind(app, beats)
+
+
+@connection.command()
+@click.argument("name")
+@screen_options
+@click.pass_obj
+def show(app: App, name: str) -> None:
+    """One connection in full: its settings here, its state in every worker, what is wrong with it.
+
+    Credentials are shown as the references they are written as.
+    """
+    from ops import holding
+
+    resolved = app.context.connection(name)
+    table = app.project.connections[name]
+    (status,), beats = _statuses(app, [name])
+    heard = {beat.heartbeat.process: beat.age_s for beat in beats.fresh}
+    problems = holding.connection_problems(status, datetime.now(UTC))
+    data = _row(app, status) | {
+        "fake": resolved.is_fake,
+        "region": table.region,
+        "sub_processor": table.sub_processor,
+        "rate": getattr(table, "rate", None),
+        "settings": resolved.shown(),
+        "usable_here": None if resolved.problem is None else str(resolved.problem),
+        "recorded": None if status.control is None else asdict(status.control),
+        "in_workers": [
+            {
+                "process": process,
+                "state": view.state,
+                "reason": view.reason,
+                "until": _time(view.until),
+                "in_flight": view.in_flight,
+                "quota_used": view.quota_used,
+                "waiting": view.waiting,
+                "heard_seconds": round(heard.get(process, 0.0), 1),
+            }
+            for process, view in status.views
+        ],
+        "problems": [asdict(problem) for problem in problems],
+    }
+    app.screen.document("connection", data, lambda shown_: _in_full(app, shown_), title=name)
+    _say_blind(app, beats)
+
+
+@connection.command()
+@click.argument("names", nargs=-1, metavar="[NAME..]")
+@screen_options
+@click.pass_obj
+def check(app: App, names: tuple[str, ...]) -> None:
+    """Ask the vendor whether the credentials of these connections work; all of them without a NAME.
+
+    One harmless call each, made from here with the settings of this context; nothing is applied at the vendor. ANSWER
+    is works, no, or cannot tell (the connector has no such call). Exit 3 if one is no.
+
+    JSON: one row a connection with name, connector, answer, outcome, reason, seconds, advice.
+    """
+    import asyncio
+
+    for name in names:
+        app.context.connection(name)
+    chosen = list(dict.fromkeys(names)) or list(app.project.connections)
+    rows = [asyncio.run(_checked(app, name)) for name in chosen]
+    app.screen.rows("connection_checks", rows, CHECKS)
+    failed = [row["name"] for row in rows if row["answer"] == "no"]
+    if failed:
+        raise CheckFailedError(f"{', '.join(failed)}: the vendor cannot be used with these settings.")
+
+
+@connection.command()
+@click.argument("name")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit and for whoever finds it paused.")
+@screen_options
+@click.pass_obj
+def pause(app: App, name: str, reason: str | None) -> None:
+    """Make no call with the connection NAME any more, at once and in every worker; calls in flight end.
+
+    Events wait in their lanes; no attempt is used and nothing is set aside.
+    """
+    from ops.changes.connection import pause_plan
+    from ops.changes.run import act_at_once
+
+    act_at_once(app, pause_plan(app, name, reason or ""), reason=reason)
+
+
+@connection.command()
+@click.argument("name")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit.")
+@screen_options
+@click.pass_obj
+def resume(app: App, name: str, reason: str | None) -> None:
+    """Let the connection NAME be used again, at once: after a pause, a stop, or while its circuit is open."""
+    from ops.changes.connection import resume_plan
+    from ops.changes.run import act_at_once
+
+    act_at_once(app, resume_plan(app, name), reason=reason)
+
+
+# ---- inside ---------------------------------------------------------------------------------------------------------
+
+
+def _statuses(app: App, names: Sequence[str]) -> tuple[list[ConnectionStatus], Beats]:
+    from ops.connections import connection_status, users_of
+    from ops.watch.heartbeats import read_heartbeats
+
+    known = app.project.connections
+    for name in names:
+        if name not in known:
+            raise NotFoundError(f"There is no connection '{name}'.{did_you_mean(name, known)}")
+    control, beats = app.control(), read_heartbeats(app)
+    return [
+        connection_status(
+            name,
+            control=control.connections.get(name),
+            beats=beats.fresh,
+            subscriptions=users_of(name, control.subscriptions),
+        )
+        for name in names
+    ], beats
+
+
+def _row(app: App, status: ConnectionStatus) -> dict[str, Any]:
+    from ops.connections import as_row
+
+    row = as_row(status)
+    return (
+        {"name": row.pop("name"), "connector": app.project.connections[status.name].connector}
+        | row
+        | {"until": _time(status.until)}
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    from ops.holding import moment
+
+    return moment(seconds)
+
+
+def _say_blind(app: App, beats: Beats) -> None:
+    if not beats.topic_exists:
+        app.screen.warn(
+            "The topic backbone.heartbeat does not exist, so what the workers do cannot be seen. "
+            "Make it: backbone schema register"
+        )
+    elif not beats.fresh:
+        since = "" if beats.silent_s is None else f" for {age_text(beats.silent_s)}"
+        app.screen.say(f"No heartbeat from any worker{since}: what the workers do cannot be seen.")
+
+
+def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
+    from ops.problems import Problem, as_text
+
+    lines = {
+        "connector": data["connector"] + (", its fake" if data["fake"] else ""),
+        "state": data["state"],
+        "rate": data["rate"] or "none of our own",
+        "used by": data["subscriptions"] or "no attached subscription",
+        "region": data["region"],
+        "kept by": data["sub_processor"],
+        **{f"  {key}": value for key, value in data["settings"].items()},
+    }
+    if data["usable_here"]:
+        lines["not here"] = data["usable_here"]
+    width = max(len(label) for label in lines)
+    parts: list[Any] = ["\n".join(f"{label:<{width}}  {shown(value)}" for label, value in lines.items())]
+    for problem in data["problems"]:
+        parts += ["", as_text(Problem(**problem))]
+    if data["in_workers"]:
+        parts += ["", app.screen.table(data["in_workers"], WORKERS)]
+    return parts
+
+
+async def _checked(app: App, name: str) -> dict[str, Any]:
+    """One row; wrong settings and a vendor that refuses are rows, too. Raises UnreachableError for a fake that does
+    not run."""
+    import time
+
+    from connectors.connection import Connection
+
+    resolved = app.context.connection(name)
+    row: dict[str, Any] = {
+        "name": name, "connector": resolved.connector, "answer": "no", "outcome": None, "reason": "", "seconds": None,
+        "advice": "",
+    }  # fmt: skip
+    try:
+        kind = app.connector_types.get(resolved.connector)
+        if kind is None:
+            raise InputError(f"The connector '{resolved.connector}' is not installed.")
+        opened = Connection(name, kind, kind.open(resolved.settings(kind)), observer=lambda *_: None)
+    except InputError as error:
+        return row | {"reason": "settings", "advice": str(error)}
+    try:
+        if not kind.check:
+            advice = f"the connector {kind.name} has no harmless call to ask with"
+            return row | {"answer": "cannot tell", "advice": advice}
+        began = time.monotonic()
+        outcome = await opened.check()
+        return row | _answer(outcome) | {"seconds": round(time.monotonic() - began, 3)}
+    finally:
+        await opened.close()
+
+
+def _answer(outcome: Outcome) -> dict[str, Any]:
+    from connectors.connector import Delivered, Unavailable
+
+    name, reason = type(outcome).__name__, getattr(outcome, "reason", "")
+    match outcome:
+        case Delivered():
+            return {"answer": "works", "outcome": name}
+        case Unavailable(needs_operator=True):
+            advice = "mend the credentials or their permissions"
+        case Unavailable():
+            advice = "the vendor cannot be reached now, or asks to wait"
+        case _:
+            advice = "the vendor did not answer as it should"
+    return {"answer": "no", "outcome": name, "reason": reason, "advice": advice}
