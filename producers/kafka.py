@@ -3,93 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from producers.client_settings import PINNED, producer_settings
 from producers.errors import Backpressure
-from producers.settled import RECORD_BYTES_MAX, Acknowledged, Headers, OnSettled, SendFailed, Settled
+from producers.failures import not_taken, send_failed, setting_refused
+from producers.settled import Acknowledged, Headers, OnSettled, SendFailed, Settled
 from schemas.errors import InputError, RefusedError
-from schemas.findings import did_you_mean
 
-__all__ = ["Acknowledged", "Backpressure", "RecordProducer", "SendFailed", "Settled", "producer_settings"]
+__all__ = ["PINNED", "Acknowledged", "Backpressure", "RecordProducer", "SendFailed", "Settled", "producer_settings"]
 
 _log = logging.getLogger("backbone.kafka")
 _client_log = logging.getLogger("backbone.kafka.client")
 _client_log.addHandler(logging.NullHandler())  # it repeats itself by the second while a broker is away: opt in
 
 
-_LOSES = "it can lose or reorder acknowledged events"
-PINNED: Final[Mapping[str, tuple[str | int | bool, str]]] = {
-    "enable.idempotence": (True, "without it a retry inside the client duplicates and reorders records"),
-    "acks": ("all", "an acknowledgement must mean that every in-sync replica has the record"),
-    "message.timeout.ms": (120_000, "every send is settled within 120 s; a caller that wants less waits less"),
-    "queue.buffering.max.messages": (100_000, "it bounds memory, and Backpressure is raised at the bound"),
-    "queue.buffering.max.kbytes": (65_536, "it bounds memory, and Backpressure is raised at the bound"),
-    "partitioner": ("murmur2_random", "every producer in every language must put a key into the same partition"),
-    "topic.metadata.propagation.max.ms": (5_000, "a topic that does not exist must be named quickly"),
-    "linger.ms": (5, "it is measured together with the batch sizes"),
-    "compression.type": ("lz4", "one codec that every client of the topics reads"),
-}
-"""What delivery needs, with the reason shown to whoever tries to change it (delivery.md section 8)."""
+class _Sent(NamedTuple):
+    """A record that a broken client had not settled; ``number`` is its place in the order of sends."""
 
-_SAME_AS: Final = {
-    "request.required.acks": "acks",
-    "delivery.timeout.ms": "message.timeout.ms",
-    "queue.buffering.max.ms": "linger.ms",
-    "compression.codec": "compression.type",
-}
-_REFUSED: Final[Mapping[str, str]] = {
-    "transactional.id": "events are published one by one and settled one by one; transactions are not used",
-    "message.send.max.retries": _LOSES,
-    "retries": _LOSES,
-    "max.in.flight": _LOSES,
-    "max.in.flight.requests.per.connection": _LOSES,
-    "enable.gapless.guarantee": "one failed record would stop all others",
-    "delivery.report.only.error": "an acknowledgement would never arrive",
-    "dr_cb": "every send has its own settlement",
-    "on_delivery": "every send has its own settlement",
-    "stats_cb": "an exception in a callback of the client loses delivery reports",
-    "throttle_cb": "an exception in a callback of the client loses delivery reports",
-    "logger": "the client's log goes to the logger 'backbone.kafka.client'",
-}
-_NEVER_WRITTEN: Final = frozenset({
-    "MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_MSG_SIZE", "INVALID_RECORD", "INVALID_TIMESTAMP",
-    "TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "UNKNOWN_TOPIC_OR_PART", "TOPIC_EXCEPTION",
-    "UNSUPPORTED_FOR_MESSAGE_FORMAT", "UNSUPPORTED_COMPRESSION_TYPE", "POLICY_VIOLATION", "_UNKNOWN_TOPIC",
-    "_UNKNOWN_PARTITION", "_INVALID_ARG",
-})  # fmt: skip
-"""Answers after which the record is certainly not in the log. Everything else is unknown: never guess that it is not.
-Two limits: the client does not tell whether an earlier attempt of the same record was written before a permission was
-taken away between two attempts; such a record is called rejected. And where a topic takes less than the client puts
-into a batch (``max.message.bytes`` below 1 MB; ours are created with more), the broker
-refuses whole batches and small records with them; sending those again alone would pass later ones of their key."""
-
-
-def producer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's librdkafka settings with ours; InputError names a setting that is pinned and why."""
-    merged: dict[str, Any] = {}
-    for name, value in settings.items():
-        pinned = _SAME_AS.get(name, name)
-        if pinned in PINNED:
-            fixed, why = PINNED[pinned]
-            raise InputError(f"The Kafka setting '{name}' cannot be changed (it is {_text(fixed)}): {why}.")
-        if name in _REFUSED:
-            raise InputError(f"The Kafka setting '{name}' cannot be used: {_REFUSED[name]}.")
-        merged[name] = value
-    if not merged.get("bootstrap.servers") and not merged.get("metadata.broker.list"):
-        raise InputError("The Kafka setting 'bootstrap.servers' is missing: host:port of one or more brokers.")
-    # The topics take events of 1 MiB and their dead letters; the client's own default would refuse those.
-    merged.setdefault("message.max.bytes", RECORD_BYTES_MAX)
-    merged.update({name: fixed for name, (fixed, _) in PINNED.items()})
-    return merged
+    number: int
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+    partition: int
+    on_settled: OnSettled
+    failed: SendFailed
 
 
 class RecordProducer:
@@ -100,16 +49,21 @@ class RecordProducer:
     ``on_settled`` is called there, so it must be quick; what it raises is logged and dropped, because an exception
     inside a callback of the client would lose other reports. It does not survive ``os.fork()``: make it in the child.
 
+    When the client fails for good (a fatal error of its idempotence) it is rebuilt, and what it had not settled is
+    sent again byte for byte, once, in the order of the sends and before anything newer: an event so keeps its id, a
+    duplicate in the log is possible, the order of a key is kept. Until then ``send`` waits as for a full queue.
+
     ``block_s``: how long ``send`` may wait for room before it raises Backpressure; 0 on an event loop.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, block_s: float = 5.0) -> None:
         self._settings = producer_settings(settings)
         self._block_s = block_s
-        self._rebuilding = threading.Lock()
+        self._swap = threading.Condition()
+        self._numbers = itertools.count()
         self._forks = _forks
-        self._closed = False
-        self._client = _Client(self._settings)
+        self._closed = self._given_up = False
+        self._client = _Client(self._settings, self._broken)
 
     def send(
         self,
@@ -122,7 +76,8 @@ class RecordProducer:
         on_settled: OnSettled,
         block_s: float | None = None,
     ) -> None:
-        """Hand one record over; ``on_settled`` is called once, within about 125 s, in the poll thread.
+        """Hand one record over; ``on_settled`` is called once, within about 125 s (twice that if the client had to be
+        rebuilt), in the poll thread.
 
         ``value`` None is a tombstone; ``partition`` -1 means by key (murmur2 as Java's), without a key a random one.
         Blocks at most ``block_s`` (default: the producer's) while the queue is full. Raises Backpressure (not taken:
@@ -132,40 +87,52 @@ class RecordProducer:
             raise RefusedError("The producer is closed; nothing can be sent any more.")
         if self._forks != _forks:
             raise RefusedError("The producer was made before os.fork() and cannot be used here; make it in the child.")
-        client = self._client
-
-        # A partial keeps no cells alive: with many sends under way that is half of the garbage collector's work.
-        report = partial(_report, on_settled, topic, partition)
+        number = next(self._numbers)
         deadline: float | None = None
         wait_s = 0.0
         while True:
+            client = self._client
+            # A partial keeps no cells alive: with many sends under way that is half of the garbage collector's work.
+            report = partial(client.report, number, on_settled, topic, partition, headers)
             try:
                 client.producer.produce(topic, value, key, partition, report, headers=headers)  # type: ignore[arg-type]
+                taken = full = True
+            except BufferError:
+                taken, full = False, True
+            except KafkaException as failure:
+                error = failure.args[0]
+                full = False
+                taken = not client.fatal and not error.fatal() and error.code() != KafkaError._FATAL
+                if taken:
+                    client.settle_soon(on_settled, send_failed(error.name(), topic, partition))
+            if taken:
                 if client.abandoned:
                     # close() or a rebuild ran between our look at the client and this produce, so that its thread may
                     # have ended: settle what we just put there ourselves.
                     client.give_up()
+                    self._send_again(client)
                 return
-            except BufferError:
-                now = time.monotonic()
-                if deadline is None:
-                    wait_s = self._block_s if block_s is None else block_s
-                    deadline = now + wait_s
-                if not client.wait_for_room(deadline - now):
-                    stayed = f" and stayed full for {wait_s:g} s" if wait_s else ""
-                    raise Backpressure(
-                        f"The queue to Kafka is full{stayed}{client.trouble()}; nothing was sent, try again later."
-                    ) from None
-            except KafkaException as failure:
-                error = failure.args[0]
-                if not client.fatal and not error.fatal() and error.code() != KafkaError._FATAL:
-                    client.settle_soon(on_settled, _failed(error, topic, partition))
-                    return
-                client = self._rebuilt(client)
+            now = time.monotonic()
+            if deadline is None:
+                wait_s = self._block_s if block_s is None else block_s
+                deadline = now + wait_s
+            if full:
+                again = client.wait_for_room(deadline - now)
+            else:
+                again = self._wait_for_rebuilt(client, deadline - now)
+            if not again:
+                raise Backpressure(not_taken(full, wait_s, client.trouble())) from None
+            if self._closed:
+                raise RefusedError("The producer is closed; nothing can be sent any more.")
 
     def flush(self, timeout_s: float) -> int:
         """Wait at most ``timeout_s`` until everything sent before is settled; answers how many sends are not."""
-        return self._client.drain(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            client = self._client
+            left = client.drain(deadline - time.monotonic())
+            if client is self._client:  # else it was rebuilt meanwhile: what it had not settled is with the new one
+                return left
 
     def close(self, timeout_s: float = 30.0) -> int:
         """Flush, then give up what is still unconfirmed: it is settled as unknown. Answers how many those were.
@@ -173,55 +140,100 @@ class RecordProducer:
         Blocks at most ``timeout_s`` and a little; every ``on_settled`` has been called when it returns. A second call
         does nothing and answers 0.
         """
-        with self._rebuilding:
+        with self._swap:
             if self._closed:
                 return 0
             self._closed = True
+            self._swap.notify_all()
         if self._forks != _forks:
             return 0
-        left = self._client.drain(timeout_s)
-        self._client.abandon()
-        self._client.thread.join()
+        left = self.flush(timeout_s)
+        with self._swap:
+            self._given_up = True
+            self._swap.notify_all()
+            client = self._client
+        client.abandon()
+        client.thread.join()
         return left
 
-    def _rebuilt(self, broken: _Client) -> _Client:
-        """A client in place of one that met a fatal error; what the broken one had not settled becomes unknown."""
-        with self._rebuilding:
-            if self._closed:
-                raise RefusedError("The producer is closed; nothing can be sent any more.")
-            if self._client is broken:
-                if time.monotonic() - broken.born < _REBUILD_S:
-                    raise Backpressure(
-                        f"Kafka's client fails again and again{broken.trouble()}; nothing was sent, try again later."
-                    )
-                _log.warning("Kafka's client failed for good%s; it is rebuilt.", broken.trouble())
-                self._client = _Client(self._settings)
-                broken.abandon()
-            return self._client
+    # ---- a client that failed for good, on its own poll thread
+
+    def _broken(self, broken: _Client) -> None:
+        """Put a client in place of one that met a fatal error, and send again what that one had not settled."""
+        rebuilt = self._rebuilt(broken)
+        if rebuilt is not None:
+            taken = rebuilt.take_over(broken.unresolved())
+            with self._swap:
+                if self._given_up:
+                    rebuilt.abandon()
+                elif rebuilt.born > self._client.born:  # it may have broken and been replaced already
+                    self._client = rebuilt
+                broken.forget(taken)  # not before: who flushes meanwhile would find nothing left to wait for
+                self._swap.notify_all()
+            if rebuilt.abandoned:
+                rebuilt.thread.join()
+        broken.abandon()
+        broken.give_up()
+        self._send_again(broken)
+
+    def _rebuilt(self, broken: _Client) -> _Client | None:
+        """A new client; None when the producer is given up. One that breaks again and again is rebuilt once a second,
+        not without end."""
+        wait_s = broken.born + _REBUILD_S - time.monotonic()
+        while True:
+            with self._swap:
+                if self._swap.wait_for(lambda: self._given_up, wait_s):
+                    return None
+            _log.warning("Kafka's client failed for good%s; it is rebuilt.", broken.trouble())
+            try:
+                return _Client(self._settings, self._broken)
+            except InputError as error:  # the settings are as they were: it is the machine that gives no more
+                _log.error("Kafka's client cannot be rebuilt: %s", error)
+            wait_s = _REBUILD_S
+
+    def _send_again(self, broken: _Client) -> None:
+        """What reached a broken client too late to be taken over with the rest."""
+        late = broken.taken()
+        with self._swap:
+            current = None if self._given_up else self._client
+        if current is None or current is broken:
+            for sent in late:
+                _tell(sent.on_settled, sent.failed)
+        elif late:
+            current.take_over(late)
+
+    def _wait_for_rebuilt(self, broken: _Client, timeout_s: float) -> bool:
+        with self._swap:
+            return self._swap.wait_for(lambda: self._client is not broken or self._closed, max(0.0, timeout_s))
 
 
 class _Client:
-    """One life of librdkafka's producer with the thread that polls it; ends by ``abandon`` and is never reused."""
+    """One life of librdkafka's producer with the thread that polls it; ends by ``abandon``, or by a fatal error, of
+    which ``broken`` is then told on that thread; it is never reused."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], broken: Callable[[_Client], None]) -> None:
         self.fatal = False
         self.born = time.monotonic()
+        self._broken = broken
         self._trouble = ""
         self._error_cb: Callable[[KafkaError], None] | None = settings.get("error_cb")
         self._refused: deque[tuple[OnSettled, SendFailed]] = deque()
+        self._unresolved: deque[_Sent] = deque()
+        self._gathered = threading.Event()
         self._polled = threading.Condition()
         self._waiting = 0
         self.abandoned = False
         try:
             self.producer = Producer({**settings, "error_cb": self._on_error, "logger": _Log(), "log.queue": True})
         except (KafkaException, TypeError, ValueError) as error:
-            raise _setting_refused(error, settings) from None
+            text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            raise setting_refused(str(text), settings) from None
         self.thread = threading.Thread(target=self._poll, name="kafka-reports", daemon=True)
         self.thread.start()
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """False when the time is up; True when reports came, so that another attempt is worth it."""
-        if timeout_s <= 0 or self.abandoned:
+        if timeout_s <= 0:
             return False
         with self._polled:
             self._waiting += 1
@@ -239,6 +251,9 @@ class _Client:
         return left
 
     def unsettled(self) -> int:
+        if self.fatal:
+            self._gathered.wait(_GIVE_UP_S)  # until then nobody knows: some would be counted twice
+            return len(self._unresolved)
         return len(self.producer) + len(self._refused)
 
     def settle_soon(self, on_settled: OnSettled, failed: SendFailed) -> None:
@@ -253,16 +268,76 @@ class _Client:
         """Give up what is not settled: the poll thread reports it as purged (unknown) and ends."""
         self.abandoned = True
 
+    def take_over(self, unresolved: Sequence[_Sent]) -> int:
+        """Send what a broken client had not settled, in the order in which it was sent; answers how many those were.
+        What breaks this one too is unknown for good."""
+        for sent in sorted(unresolved):
+            report = partial(_report, sent.on_settled, sent.topic, sent.partition)
+            try:
+                self.producer.produce(
+                    sent.topic,
+                    sent.value,
+                    sent.key,
+                    sent.partition,
+                    report,
+                    headers=sent.headers,  # type: ignore[arg-type]
+                )
+            except (BufferError, KafkaException):
+                _tell(sent.on_settled, sent.failed)  # unknown, as it was
+        return len(unresolved)
+
+    def unresolved(self) -> Sequence[_Sent]:
+        """What it had not settled when it broke."""
+        return list(self._unresolved)
+
+    def forget(self, count: int) -> None:
+        """The first so many of the unresolved are somebody else's now."""
+        for _ in range(count):
+            self._unresolved.popleft()
+
+    def taken(self) -> Sequence[_Sent]:
+        """The unresolved, each for one caller only."""
+        found = []
+        with contextlib.suppress(IndexError):  # another thread may take of them too
+            while True:
+                found.append(self._unresolved.popleft())
+        return found
+
+    def report(
+        self,
+        number: int,
+        on_settled: OnSettled,
+        topic: str,
+        partition: int,
+        headers: Headers | None,
+        error: KafkaError | None,
+        message: Message,
+    ) -> None:
+        """The delivery report of a first send: as ``_report``, but what a broken client leaves unknown is kept."""
+        if error is None or not self.fatal:
+            _report(on_settled, topic, partition, error, message)
+            return
+        failed = send_failed(error.name(), topic, partition)
+        if failed.kind == "unknown":
+            # The client keeps key and value for its reports, not the headers.
+            key, value = message.key(), message.value()
+            self._unresolved.append(_Sent(number, topic, key, value, headers, partition, on_settled, failed))
+        else:
+            _tell(on_settled, failed)
+
     def _poll(self) -> None:
         while not self.abandoned and not self.fatal:
             self._serve(0.1)
         self.give_up()
+        self._gathered.set()
+        if self.fatal:
+            self._broken(self)
 
     def give_up(self) -> None:
         """Everything still queued or under way is reported with _PURGE_QUEUE or _PURGE_INFLIGHT, which is unknown."""
         self.producer.purge(in_queue=True, in_flight=True, blocking=True)
-        deadline = time.monotonic() + 10
-        while self.unsettled() and time.monotonic() < deadline:
+        deadline = time.monotonic() + _GIVE_UP_S
+        while (len(self.producer) or self._refused) and time.monotonic() < deadline:
             self._serve(0.05)
 
     def _serve(self, timeout_s: float) -> None:
@@ -276,11 +351,7 @@ class _Client:
             served = 1
         while self._refused:
             served += 1
-            on_settled, failed = self._refused[0]
-            try:
-                on_settled(failed)
-            except BaseException:  # noqa: BLE001 - the poll thread must outlive a bad callback
-                _log.exception("A settlement callback failed; the record itself is settled.")
+            _tell(*self._refused[0])
             self._refused.popleft()  # after the call, so that drain() does not miss it
         if served and self._waiting:
             with self._polled:
@@ -299,12 +370,18 @@ class _Client:
 
 def _report(on_settled: OnSettled, topic: str, partition: int, error: KafkaError | None, message: Message) -> None:
     """The client's delivery report. Never raises: an exception in a callback of the client loses other reports."""
+    if error is not None:
+        _tell(on_settled, send_failed(error.name(), topic, partition))
+        return
+    offset = message.offset()
+    # The broker may know a record as one it has, and no longer where: then the client says so without an offset.
+    _tell(on_settled, Acknowledged(topic, message.partition(), -1 if offset is None else offset))  # type: ignore[arg-type]
+
+
+def _tell(on_settled: OnSettled, settled: Settled) -> None:
     try:
-        if error is None:
-            on_settled(Acknowledged(topic, message.partition(), message.offset()))  # type: ignore[arg-type]
-        else:
-            on_settled(_failed(error, topic, partition))
-    except BaseException:  # noqa: BLE001 - see above
+        on_settled(settled)
+    except BaseException:  # noqa: BLE001 - a bad callback must cost no other record its report
         _log.exception("A settlement callback failed; the record itself is settled.")
 
 
@@ -316,48 +393,8 @@ class _Log:
             _client_log.log(level, text, *arguments)
 
 
-def _failed(error: KafkaError, topic: str, partition: int) -> SendFailed:
-    name = error.name()
-    match name:
-        case "UNKNOWN_TOPIC_OR_PART" | "_UNKNOWN_TOPIC":
-            reason = f"The topic '{topic}' does not exist"
-        case "_UNKNOWN_PARTITION":
-            reason = f"The topic '{topic}' has no partition {partition}"
-        case "TOPIC_AUTHORIZATION_FAILED" | "CLUSTER_AUTHORIZATION_FAILED":
-            reason = f"Writing to the topic '{topic}' is not permitted"
-        case "MSG_SIZE_TOO_LARGE" | "RECORD_LIST_TOO_LARGE" | "INVALID_MSG_SIZE":
-            reason = f"The record, or the batch it travelled in, is larger than the topic '{topic}' or the client takes"
-        case "_MSG_TIMED_OUT":
-            reason = f"Kafka did not confirm a record for the topic '{topic}' within {_MESSAGE_TIMEOUT_S} s"
-        case "_PURGE_QUEUE" | "_PURGE_INFLIGHT":
-            reason = f"The producer was closed or rebuilt before Kafka confirmed a record for the topic '{topic}'"
-        case _:
-            reason = f"Kafka answered {name} for the topic '{topic}'"
-    return SendFailed("rejected" if name in _NEVER_WRITTEN else "unknown", reason, name)
-
-
-def _setting_refused(error: Exception, settings: Mapping[str, Any]) -> InputError:
-    """librdkafka's refusal as a sentence that names the setting, never its value (it may be a secret)."""
-    text = str(error.args[0].str() if isinstance(error, KafkaException) else error)
-    named = next((name for name in settings if f'"{name}"' in text or f"'{name}'" in text), "")
-    if "No such configuration property" in text and named:
-        return InputError(f"Kafka's client knows no setting '{named}'.{did_you_mean(named, _COMMON_SETTINGS)}")
-    if named:
-        return InputError(f"The Kafka setting '{named}' has a value that Kafka's client does not take.")
-    return InputError("Kafka's client does not take these settings together; check the ones beside bootstrap.servers.")
-
-
-def _text(value: str | int | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_MESSAGE_TIMEOUT_S: Final = 120
 _REBUILD_S: Final = 1.0
-_COMMON_SETTINGS: Final = (
-    "bootstrap.servers", "client.id", "security.protocol", "sasl.mechanisms", "sasl.username", "sasl.password",
-    "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "batch.size", "batch.num.messages",
-    "message.max.bytes", "socket.timeout.ms", "client.rack",
-)  # fmt: skip
+_GIVE_UP_S: Final = 10.0
 _forks = 0
 
 

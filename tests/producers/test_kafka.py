@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
-import time
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from producers.errors import Backpressure
 from producers.kafka import PINNED, Acknowledged, RecordProducer, SendFailed, producer_settings
@@ -172,45 +168,6 @@ def test_every_settlement_comes_from_the_same_thread_and_not_from_a_sender(
     assert producer.flush(10) == 0
     assert len(threads) == 1
     assert threading.get_ident() not in threads
-
-
-@pytest.mark.integration
-def test_after_a_fatal_error_the_unsettled_are_unknown_and_the_next_send_works(
-    stack: Stack, make_topic: MakeTopic
-) -> None:
-    """The client is broken for good by librdkafka's own test hook; what it says from then on is real."""
-    topic = make_topic()
-    producer = RecordProducer({"bootstrap.servers": stack.bootstrap})
-    got: list[Settled] = []
-    producer.send(topic, b"k", b"before", None, on_settled=got.append)
-    assert producer.flush(10) == 0
-    born = producer._client.born
-    for number in range(20):
-        producer.send(topic, b"k", b"%d" % number, None, on_settled=got.append)
-    break_for_good(producer._client.producer)
-    eventually(lambda: len(got) == 21, about="the sends of the broken client")
-    # a client that breaks again within a second is not rebuilt without end
-    eventually(lambda: time.monotonic() - born > 1.0)
-    producer.send(topic, b"k", b"after", None, on_settled=got.append)
-    assert producer.flush(10) == 0
-    assert isinstance(got[-1], Acknowledged)
-    assert all(isinstance(one, Acknowledged) or one.kind == "unknown" for one in got)
-    break_for_good(producer._client.producer)
-    with pytest.raises(Backpressure, match="fails again and again"):
-        producer.send(topic, b"k", b"again", None, on_settled=got.append)
-    assert producer.close(5) == 0
-
-
-def break_for_good(producer: Producer) -> None:
-    spec = find_spec("confluent_kafka")
-    assert spec is not None
-    assert spec.origin is not None
-    (library,) = Path(spec.origin).parent.parent.glob("confluent_kafka.libs/librdkafka*.so*")
-    hook = ctypes.CDLL(str(library)).rd_kafka_test_fatal_error
-    hook.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
-    # the client's handle is the first member of the Python object
-    handle = ctypes.c_void_p.from_address(id(producer) + object.__basicsize__)
-    hook(handle, 45, b"broken by a test")  # 45: OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 # ---- without a broker

@@ -1,0 +1,31 @@
+"""Clusters that fail as they are told, one for each test; no JVM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from producers.kafka import RecordProducer
+from tests.kafka_faults.mock_cluster import MockCluster
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    with MockCluster() as made:
+        yield made
+
+
+@pytest.fixture
+def producer(cluster: MockCluster) -> Iterator[RecordProducer]:
+    made = RecordProducer({"bootstrap.servers": cluster.bootstrap})
+    yield made
+    made.close(0)
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """``closing(thing.close)``: called when the test is over, before the cluster goes."""
+    with ExitStack() as stack:
+        yield stack.callback
