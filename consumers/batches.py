@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from connectors.connector import Delivery
 from consumers.work import Work
+
+
+@dataclass(slots=True)
+class Batch:
+    """One call: works of distinct lanes and what is asked for each. ``look_up``: the vendor is asked whether the one
+    delivery in it has happened. (Not frozen: it is made per call.)"""
+
+    works: list[Work]
+    deliveries: list[Delivery]
+    background: bool
+    look_up: bool = False
+    began: float = 0.0
 
 
 class Batches:
@@ -26,7 +40,7 @@ class Batches:
         """Take one projected work in."""
         delivery = work.delivery
         assert delivery is not None
-        if self._max == 1:
+        if self._max == 1 or work.doubtful:
             self.ready.append([work])
             return
         batch = self._forming.setdefault(delivery.action, {})
@@ -49,3 +63,19 @@ class Batches:
         for half in (works[middle:], works[:middle]):
             if half:
                 self.ready.appendleft(half)
+
+    def pull(self, work: Work) -> bool:
+        """Take one out again that was not sent yet; False when it is not here."""
+        for action, batch in self._forming.items():
+            if (found := next((entity for entity, one in batch.items() if one is work), None)) is not None:
+                del batch[found]
+                if not batch:
+                    del self._forming[action]
+                return True
+        for ready in self.ready:
+            if work in ready:
+                ready.remove(work)
+                if not ready:
+                    self.ready.remove(ready)
+                return True
+        return False

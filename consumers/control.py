@@ -38,7 +38,8 @@ class Definition:
     """What was attached: the file's text, its version, and what was frozen at that moment.
 
     ``events`` are the event types read (wildcards resolved); ``topics`` maps each source topic to the partition count
-    it had; ``projections`` maps projection files to the SHA-256 of their bytes."""
+    it had; ``projections`` maps projection files to the SHA-256 of their bytes; ``weight`` is its part of the
+    connection's quota, against the other subscriptions on it."""
 
     text: str
     version: str
@@ -48,6 +49,7 @@ class Definition:
     events: tuple[str, ...]
     topics: Mapping[str, int]
     projections: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +177,12 @@ def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Where to read a partition from. ``offset`` None: its beginning. ``first``: nobody has committed it yet, so it is
-    committed at once and its start marked started."""
+    """Where to read a partition from. ``offset`` None: its beginning, or with ``at_end`` its end. ``first``: nobody has
+    committed it yet, so it is committed at once and its start marked started."""
 
     offset: int | None
     first: bool
+    at_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,11 @@ class NoPosition:
     """Nobody knows where to go on: the subscription stops and says so; nothing restarts by itself."""
 
     reason: str
+
+
+def inbox_topic(name: str) -> str:
+    """The inbox of a subscription; one partition count with its sources."""
+    return f"{name}.inbox"
 
 
 def begin_at(
@@ -197,6 +205,9 @@ def begin_at(
         return Begin(committed, first=False)
     start = subscription.starts.get((topic, partition))
     name = subscription.name
+    if topic == inbox_topic(name):
+        # What was in it and is not committed any more is not lost: its dead letter is open, its change knows of it.
+        return Begin(None, first=True, at_end=start is not None)
     if start is not None and start.state == "pending":
         return Begin(start.offset, first=True)
     if start is not None:

@@ -73,8 +73,10 @@ def letter_of(
     seconds_tried: float,
     version: str,
     now: datetime,
+    redrives: int = 0,
 ) -> DeadLetter:
-    """The letter for a record that is set aside at ``now`` after ``seconds_tried`` of trying."""
+    """The letter for a record that is set aside at ``now`` after ``seconds_tried`` of trying, having been redriven so
+    many times before."""
     return DeadLetter(
         origin=record.origin,
         outcome=outcome,
@@ -88,7 +90,7 @@ def letter_of(
         attempts=attempts,
         first_at=_time(datetime.fromtimestamp(now.timestamp() - seconds_tried, UTC)),
         last_at=_time(now),
-        redrives=0,
+        redrives=redrives,
         version=version,
     )
 

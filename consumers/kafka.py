@@ -15,18 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumers.assignment import Assigned, Assignment, Commit, Handover, Place
 from consumers.client_settings import consumer_settings
 from consumers.control import Begin, NoPosition
-from consumers.offsets import Runs, decode_runs
+from consumers.offsets import decode_runs
 from schemas.event import Record
-
-Place: TypeAlias = tuple[str, int]
-"""Topic and partition."""
 
 FETCH_MAX = 500
 POLL_S = 0.1
@@ -47,40 +44,13 @@ _STALE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """A partition this process now reads, from ``offset``; ``done`` are offsets beyond it that are finished already.
-    ``epoch`` grows with every assignment: what carries an older one is dropped."""
-
-    place: Place
-    epoch: int
-    offset: int
-    done: Runs
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """Records in log order, and per partition the position behind them. ``epochs`` says whose records they are."""
-
-    records: Sequence[Record]
-    positions: Mapping[Place, int]
-    epochs: Mapping[Place, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    place: Place
-    epoch: int
-    offset: int
-    metadata: str
-
-
 class Reader(Protocol):
     """The event-loop side. Every method is called on the loop."""
 
-    settled_records: int
-    settled_bytes: int
-
+    @property
+    def settled_records(self) -> int: ...
+    @property
+    def settled_bytes(self) -> int: ...
     def assigned(self, partitions: Sequence[Assigned]) -> None: ...
     def receive(self, handover: Handover) -> None: ...
     def revoke(self, places: Sequence[Place], reply: Future[Sequence[Commit]]) -> None: ...
@@ -89,12 +59,16 @@ class Reader(Protocol):
     def commit_failed(self, reason: str) -> None: ...
 
 
+OpenLetters: TypeAlias = Callable[[Sequence[Place]], Mapping[Place, Sequence[tuple[bytes | None, int]]]]
+
+
 class Owner:
     """Reads the topics as a member of the group until it is closed. Methods may be called from any thread and do
     not block, but for ``close``.
 
     ``resolve`` answers where partitions begin, given the committed offsets (None: none); it blocks, and raises when
-    it cannot know now: then the group is left and joined again."""
+    it cannot know now: then the group is left and joined again. ``open_letters``, where given, answers the key and
+    offset of every open dead letter of newly assigned partitions; it blocks too."""
 
     def __init__(
         self,
@@ -110,13 +84,14 @@ class Owner:
         records_max: int,
         bytes_max: int,
         log: logging.Logger,
+        open_letters: OpenLetters | None = None,
     ) -> None:
         self._group = group
         self._settings = consumer_settings(settings, group)
         self._settings |= {"on_commit": self._on_commit, "error_cb": self._on_error}
         self._incremental = self._settings["group.protocol"] == "consumer"
         self._topics, self._reader, self._loop = list(topics), reader, loop
-        self._resolve, self._started = resolve, started
+        self._resolve, self._started, self._open_letters = resolve, started, open_letters
         self._drain_s, self._records_max, self._bytes_max = drain_s, records_max, bytes_max
         self._log = log
         self.last_poll = time.monotonic()
@@ -127,10 +102,7 @@ class Owner:
         self._held = False
         self._full = False
         self._paused: set[Place] = set()
-        self._epoch = 0
-        self._epochs: dict[Place, int] = {}
-        self._committed: dict[Place, tuple[int, str]] = {}
-        self._handed_to: dict[Place, int] = {}
+        self._assignment = Assignment()
         self._first: list[TopicPartition] = []
         self._handed_records = self._handed_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
@@ -202,19 +174,19 @@ class Owner:
 
     def _leave(self, consumer: Consumer) -> None:
         try:
-            if self._closing and self._epochs:
+            if self._closing and self._assignment:
                 self._drain(consumer)
             consumer.close()
         except (KafkaException, RuntimeError) as error:
             self._log.warning("leaving the group failed: %s", error)
-        if self._epochs:
-            self._tell(self._reader.lost, list(self._epochs))
-        self._forget(list(self._epochs))
+        if self._assignment:
+            self._tell(self._reader.lost, self._assignment.places)
+        self._forget(self._assignment.places)
 
     def _drain(self, consumer: Consumer) -> None:
         """Let what is in flight end and commit it while still polling: inside ``close()`` the client sends no more
         heartbeats, so a drain longer than the session would end with a commit that is refused."""
-        places = list(self._epochs)
+        places = self._assignment.places
         consumer.pause(consumer.assignment())
         reply: Future[Sequence[Commit]] = Future()
         self._tell(self._reader.revoke, places, reply)
@@ -244,10 +216,10 @@ class Owner:
                 if not paused_all:
                     consumer.pause(consumer.assignment())
                     paused_all = True
-                epoch = self._epoch
+                assigned = self._assignment.epochs
                 message = consumer.poll(HELD_POLL_S)
                 self._take([] if message is None else [message], consumer)  # a tombstone is false as a Message
-                if self._epoch != epoch:
+                if self._assignment.epochs != assigned:
                     consumer.pause(consumer.assignment())  # a rebalance has brought partitions that are not paused
                 continue
             self._full = False
@@ -282,22 +254,20 @@ class Owner:
             if error is not None:
                 self._message_error(consumer, message, error)
                 continue
-            if (message.topic(), message.partition()) not in self._epochs:
+            if (message.topic(), message.partition()) not in self._assignment:
                 continue
-            record = _record(message)
+            record = as_record(message)
             records.append(record)
             size += (len(record.value) if record.value else 0) + (len(record.key) if record.key else 0)
         positions: dict[Place, int] = {}
-        if self._epochs:
-            for at in consumer.position([TopicPartition(*place) for place in self._epochs]):
-                if at.error is None and at.offset >= 0:
-                    place = (at.topic, at.partition)
-                    if at.offset != self._handed_to.get(place):
-                        positions[place] = self._handed_to[place] = at.offset
+        if self._assignment:
+            for at in consumer.position([TopicPartition(*place) for place in self._assignment.places]):
+                if at.error is None and self._assignment.moved((at.topic, at.partition), at.offset):
+                    positions[at.topic, at.partition] = at.offset
         if records or positions:
             self._handed_records += len(records)
             self._handed_bytes += size
-            self._tell(self._reader.receive, Handover(records, positions, dict(self._epochs)))
+            self._tell(self._reader.receive, Handover(records, positions, self._assignment.epochs))
 
     def _message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
         code, place = error.code(), f"{message.topic()}/{message.partition()}"
@@ -313,7 +283,7 @@ class Owner:
             self._log.warning("reading %s: %s", place, error.name())
 
     def _out_of_range(self, consumer: Consumer, topic: str, partition: int) -> str:
-        at = self._handed_to.get((topic, partition), self._committed.get((topic, partition), (-1, ""))[0])
+        at = self._assignment.reached((topic, partition))
         try:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
         except KafkaException:
@@ -362,6 +332,7 @@ class Owner:
                 committed[tp.topic, tp.partition] = (tp.offset, tp.metadata)
         places = [(tp.topic, tp.partition) for tp in fresh]
         begins = self._resolve({p: committed[p][0] if p in committed else None for p in places})
+        letters = {} if self._open_letters is None or not places else self._open_letters(places)
         assigned: list[Assigned] = []
         stops: list[str] = []
         first: list[TopicPartition] = []
@@ -372,13 +343,11 @@ class Owner:
                 continue
             offset = begin.offset
             if offset is None:
-                offset = consumer.get_watermark_offsets(TopicPartition(*place), timeout=15)[0]
+                low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=15)
+                offset = high if begin.at_end else low
             metadata = (committed[place][1] if place in committed else None) or ""
-            self._epoch += 1
-            self._epochs[place] = self._epoch
-            self._committed[place] = (offset, metadata)
-            self._handed_to.pop(place, None)
-            assigned.append(Assigned(place, self._epoch, offset, decode_runs(offset, metadata)))
+            epoch = self._assignment.begin(place, offset, metadata)
+            assigned.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters.get(place, ())))
             if begin.first:
                 first.append(TopicPartition(*place, offset))
         self._take_assignment(consumer, [TopicPartition(*a.place, a.offset) for a in assigned])
@@ -395,7 +364,7 @@ class Owner:
             consumer.assign(partitions)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = [(tp.topic, tp.partition) for tp in partitions if (tp.topic, tp.partition) in self._epochs]
+        places = [(tp.topic, tp.partition) for tp in partitions if (tp.topic, tp.partition) in self._assignment]
         try:
             reply: Future[Sequence[Commit]] = Future()
             self._tell(self._reader.revoke, places, reply)
@@ -411,12 +380,9 @@ class Owner:
         self._forget(places)
 
     def _forget(self, places: Sequence[Place]) -> None:
-        for place in places:
-            self._epochs.pop(place, None)
-            self._committed.pop(place, None)
-            self._handed_to.pop(place, None)
-            self._paused.discard(place)
-        self._first = [tp for tp in self._first if (tp.topic, tp.partition) in self._epochs]
+        self._assignment.forget(places)
+        self._paused.difference_update(places)
+        self._first = [tp for tp in self._first if (tp.topic, tp.partition) in self._assignment]
 
     # ---- commands, on this thread
 
@@ -433,19 +399,11 @@ class Owner:
         self._started({(tp.topic, tp.partition): tp.offset for tp in first})
 
     def _commit(self, consumer: Consumer, commits: Sequence[Commit], *, asynchronous: bool) -> None:
-        """The line that moves offsets. Refused: a partition that is not ours in this epoch, a step back, and an
-        offset beyond what was handed over; the broker would take all three."""
-        offsets = []
-        for commit in commits:
-            place = commit.place
-            lowest, highest = self._committed.get(place, (0, ""))[0], self._handed_to.get(place, -1)
-            if self._epochs.get(place) != commit.epoch or commit.offset < lowest:
-                continue
-            if commit.offset > max(lowest, highest):
-                self._log.error("refused to commit %s beyond what was handed over", place)
-                continue
-            self._committed[place] = (commit.offset, commit.metadata)
-            offsets.append(TopicPartition(*place, commit.offset, commit.metadata))
+        """The line that moves offsets: what the guard admits, and nothing else."""
+        admitted, beyond = self._assignment.admit(commits)
+        for commit in beyond:
+            self._log.error("refused to commit %s beyond what was handed over", commit.place)
+        offsets = [TopicPartition(*commit.place, commit.offset, commit.metadata) for commit in admitted]
         if not offsets:
             return
         try:
@@ -461,7 +419,7 @@ class Owner:
 
     def _prove(self, consumer: Consumer) -> bool:
         self._take([], consumer)
-        offsets = [TopicPartition(*place, *committed) for place, committed in self._committed.items()]
+        offsets = [TopicPartition(*place, *committed) for place, committed in self._assignment.committed.items()]
         if not offsets:
             return False
         try:
@@ -471,13 +429,13 @@ class Owner:
         except KafkaException as error:
             self._tell(self._reader.commit_failed, error.args[0].name())
             if error.args[0].code() in _STALE:
-                self._tell(self._reader.lost, list(self._epochs))
+                self._tell(self._reader.lost, self._assignment.places)
                 self._rejoin = "no longer a member"
             return False
         return True
 
     def _pause(self, consumer: Consumer, place: Place, paused: bool) -> None:
-        if place not in self._epochs:
+        if place not in self._assignment:
             return
         if paused:
             self._paused.add(place)
@@ -496,7 +454,7 @@ class Owner:
         self._log.warning("kafka: %s", error.name())
 
 
-def _record(message: Any) -> Record:  # Any: the stubs make every part of a Message optional
+def as_record(message: Any) -> Record:  # Any: the stubs make every part of a Message optional
     """A message as a record; the Message object is let go of (12 x 10,000 of them held 321 MiB)."""
     kind, timestamp = message.timestamp()
     return Record(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from consumers.deadletter import DeadLetter, letter_record
 from producers.kafka import Acknowledged, Backpressure, SendFailed
+from schemas.event import Origin
 
 FULL_WAIT_S = 0.2
 
@@ -53,6 +54,20 @@ class Letters:
             )
         except Backpressure:
             self._loop.call_later(FULL_WAIT_S, lambda: self.write(letter, settled, omit_value=omit_value))
+
+    def close(self, origin: Origin, settled: Callable[[str | None], None]) -> None:
+        """Close the letter of this origin: its tombstone. ``settled`` as for ``write``."""
+
+        def answered(answer: Acknowledged | SendFailed) -> None:  # on the producer's thread
+            error = None if isinstance(answer, Acknowledged) else answer.error
+            self._loop.call_soon_threadsafe(settled, error)
+
+        try:
+            self._producer.send(
+                self._topic, str(origin).encode(), None, [], partition=origin.partition, on_settled=answered
+            )
+        except Backpressure:
+            self._loop.call_later(FULL_WAIT_S, lambda: self.close(origin, settled))
 
     def _answered(
         self,

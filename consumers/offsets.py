@@ -11,8 +11,8 @@ import base64
 import binascii
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 METADATA_BYTES_MAX = 4_000
 """Kafka refuses commit metadata above 4,096 bytes (``offset.metadata.max.bytes``)."""
@@ -23,14 +23,20 @@ Runs: TypeAlias = Sequence[tuple[int, int]]
 _FORMAT = "r1:"
 
 
-class Entry:
-    """One fetched offset and whether what came of it is final."""
+Ended: TypeAlias = Literal[
+    "delivered", "merged", "expired", "erased", "superseded", "discarded", "dead", "parked", "not_ours", "earlier"
+]
+"""What became of a record, as ranges count it; ``earlier``: an earlier assignment had finished it, its receipt says."""
 
-    __slots__ = ("finished", "offset")
+
+class Entry:
+    """One fetched offset and what came of it, once that is final."""
+
+    __slots__ = ("ended", "offset")
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
-        self.finished = False
+        self.ended: Ended | None = None
 
 
 class Tracker:
@@ -39,7 +45,7 @@ class Tracker:
 
     ``done`` are the runs read from the metadata of the commit this assignment starts at."""
 
-    __slots__ = ("_committable", "_done", "_done_from", "_entries", "_position", "unfinished")
+    __slots__ = ("_committable", "_counts", "_done", "_done_from", "_entries", "_position", "unfinished")
 
     def __init__(self, position: int, done: Runs = ()) -> None:
         self._entries: deque[Entry] = deque()
@@ -47,6 +53,7 @@ class Tracker:
         self._committable = position
         self._done = list(done)
         self._done_from = [start for start, _ in done]
+        self._counts: dict[Ended, int] = {}
         self.unfinished = 0
 
     def fetched(self, offset: int) -> Entry | None:
@@ -54,7 +61,7 @@ class Tracker:
         entry = Entry(offset)
         self._entries.append(entry)
         if self._done and self._is_done(offset):
-            entry.finished = True
+            entry.ended = "earlier"
             return None
         self.unfinished += 1
         return entry
@@ -63,10 +70,10 @@ class Tracker:
         at = bisect_right(self._done_from, offset) - 1
         return at >= 0 and offset < self._done[at][1]
 
-    def finish(self, entry: Entry) -> None:
+    def finish(self, entry: Entry, ended: Ended) -> None:
         """What came of this entry is final: it may be committed over. Twice is the same as once."""
-        if not entry.finished:
-            entry.finished = True
+        if entry.ended is None:
+            entry.ended = ended
             self.unfinished -= 1
 
     def read_to(self, position: int) -> None:
@@ -78,11 +85,17 @@ class Tracker:
     def committable(self) -> int:
         """The offset to commit: everything fetched before it is finished. Never decreases."""
         entries = self._entries
-        while entries and entries[0].finished:
+        while entries and (ended := entries[0].ended) is not None:
             entries.popleft()
+            self._counts[ended] = self._counts.get(ended, 0) + 1
         # With nothing unfinished the position counts: it steps over transaction markers, so lag reaches 0.
         self._committable = max(self._committable, entries[0].offset if entries else self._position)
         return self._committable
+
+    def take_counts(self) -> Mapping[Ended, int]:
+        """How many records ended how, among those before ``committable()`` that were not counted yet."""
+        counts, self._counts = self._counts, {}
+        return counts
 
     def runs(self) -> list[tuple[int, int]]:
         """What is finished beyond ``committable()``; neighbours that were fetched one after another are one run.
@@ -92,7 +105,7 @@ class Tracker:
         runs: list[tuple[int, int]] = []
         start = last = -1
         for entry in self._entries:
-            if entry.finished:
+            if entry.ended is not None:
                 if start < 0:
                     start = entry.offset
                 last = entry.offset

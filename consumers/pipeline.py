@@ -46,6 +46,7 @@ class ToDeliver:
 
     event: Event
     delivery: Delivery
+    route: Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Pipeline:
             name: action.body.__pydantic_validator__.validate_python
             for name, action in subscription.connector.actions.items()
         }
-        # the end of every idempotency key of this subscription
-        self._ends = {name: f"{_part(subscription.name)}{_part(name)}{_part('')}" for name in self._checks}
+        # the middle of every idempotency key of this subscription; the revision is the end
+        self._middles = {name: f"{_part(subscription.name)}{_part(name)}" for name in self._checks}
 
     def route(self, record: Record) -> bool | SchemaWanted:
         """Whether this record may be ours, without decoding it. False: no route reads its type, or it is a tombstone.
@@ -86,9 +87,10 @@ class Pipeline:
             return event_type in self._routes
         return event_type if isinstance(event_type, SchemaWanted) else True
 
-    def project(self, record: Record) -> Projection:
+    def project(self, record: Record, revision: str = "") -> Projection:
         """What this record asks of the vendor. Never raises: an exception in a projection makes it Refused, with a
-        code and the place, never a value. Runs the subscription's Python projections, so it is as quick as they are."""
+        code and the place, never a value. Runs the subscription's Python projections, so it is as quick as they are.
+        ``revision`` is the change that means to send something different from before, and so makes another key."""
         if record.value is None:
             return _NOT_OURS
         event = self._decoder.decode(record)
@@ -107,10 +109,10 @@ class Pipeline:
                     continue
             except Exception as error:  # noqa: BLE001 - whatever it is, the event is set aside with its place
                 return _refused(event, route, f"where: {values.failed(error).code}")
-            return self._projected(event, route, record)
+            return self._projected(event, route, record, revision)
         return _NOT_OURS
 
-    def _projected(self, event: Event, route: Route, record: Record) -> Projection:
+    def _projected(self, event: Event, route: Route, record: Record, revision: str) -> Projection:
         try:
             projected = route.project(event)
         except ExpressionFailed as error:
@@ -146,11 +148,11 @@ class Pipeline:
         delivery = Delivery(
             action=action,
             entity=entity,
-            idempotency_key=idempotency_key(event, self._ends[action]),
+            idempotency_key=idempotency_key(event, self._middles[action] + _part(revision)),
             sequence=record.origin,
             body=body,
         )
-        return ToDeliver(event, delivery)
+        return ToDeliver(event, delivery, route)
 
 
 def idempotency_key(event: Event, end: str) -> str:

@@ -1,8 +1,7 @@
-"""One subscription on the event loop: records in, lanes, deliveries, outcomes settled, offsets to commit.
+"""One subscription on the event loop: the rim around ``consumers/flow.py``.
 
-The Kafka side is ``consumers/kafka.py``; the decisions are the pure cores ``settlement``, ``lanes``, ``offsets`` and
-``pipeline``. Nothing here blocks, and nothing per event makes a thread hop, a task, a future or a log line.
-An inbox (redrive, replay), merging, receipts and parked keys are to come in between ``receive`` and ``_finish``.
+The Kafka side is ``consumers/kafka.py``, the vendor side a seat at ``connectors/connection.py``; everything that is
+decided, is decided in the flow. Nothing here blocks, and nothing per event makes a thread hop or a log line.
 """
 
 from __future__ import annotations
@@ -11,47 +10,41 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from connectors.connection import Connection
-from connectors.connector import Delivered, Outcome, Rejected, RetryLater, Skipped, Unavailable, Unknown
+from connectors.connector import Outcome
 from consumers import facts
+from consumers.assignment import Assigned, Commit, Handover, Place
 from consumers.awaited_schemas import AwaitedSchemas
-from consumers.batches import Batches
-from consumers.control import Begin, NoPosition
-from consumers.deadletter import DeadLetter, letter_of
-from consumers.kafka import Assigned, Commit, Handover, Owner, Place
-from consumers.lanes import Lane, Lanes
+from consumers.batches import Batch
+from consumers.control import Begin, NoPosition, inbox_topic
+from consumers.deadletter import DeadLetter
+from consumers.flow import Flow, Settled
+from consumers.heartbeat import SubscriptionView
+from consumers.kafka import OpenLetters, Owner
 from consumers.letters import Letters, Producer
-from consumers.offsets import METADATA_BYTES_MAX, Entry
-from consumers.pipeline import NotOurs, Pipeline, Refused, ToDeliver, Wanted
-from consumers.settlement import (
-    DeadOutcome,
-    Decision,
-    Finish,
-    Halve,
-    Hold,
-    PauseConnection,
-    RejectionGuard,
-    SetAside,
-    StopConnection,
-    decide,
-)
+from consumers.pipeline import Pipeline
+from consumers.receipt_writer import ReceiptWriter
+from consumers.receipts import RangeSettled, Receipt
+from consumers.settlement import PauseConnection
 from consumers.subscription import Subscription
-from consumers.work import Limits, Partition, Work
+from consumers.work import Limits, Work
 from schemas.codec import SchemaWanted
-from schemas.event import Record
+from schemas.event import Origin
+
+_BADNESS = ("Delivered", "Skipped", "RetryLater", "Unknown", "Rejected", "Unavailable")
 
 
 class Runtime:
     """Runs one subscription until it is closed. Made and used on the event loop.
 
-    ``resolve`` and ``started`` are called on the Kafka thread (see Owner); ``load_schema`` in a worker thread;
-    ``stopped`` on the loop, once, when the subscription cannot go on by itself."""
+    ``resolve``, ``started`` and ``open_letters`` are called on the Kafka thread (see Owner); ``load_schema`` in a
+    worker thread; ``stopped`` on the loop, once, when the subscription cannot go on by itself. ``receipts`` None: it
+    leaves none, for it reads the backbone's own topics."""
 
     def __init__(
         self,
@@ -60,34 +53,40 @@ class Runtime:
         pipeline: Pipeline,
         connection: Connection,
         producer: Producer,
+        receipts: ReceiptWriter | None,
         kafka: Mapping[str, Any],
         resolve: Callable[[Mapping[Place, int | None]], Mapping[Place, Begin | NoPosition]],
         started: Callable[[Mapping[Place, int]], None],
         load_schema: Callable[[SchemaWanted], None],
         stopped: Callable[[str], None],
         observer: facts.Observer,
+        open_letters: OpenLetters | None = None,
         accept: int = 0,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.settled_records = self.settled_bytes = 0
-        self.stop_reason = ""
+        self.limits = limits or Limits()
         self.oldest_at: float | None = None
         """the timestamp of the oldest record that waits at the head of a lane, seconds since the epoch, as of the last
         second; read by other threads"""
-        self.limits = limits or Limits()
-        self._subscription, self._pipeline, self._connection = subscription, pipeline, connection
-        self._name, self._kind = subscription.name, subscription.connector
-        self._on_stop = stopped
-        self._observe, self._clock, self._chance = observer, clock, chance
+        self._subscription, self._connection = subscription, connection
+        self._name, self._on_stop = subscription.name, stopped
+        self._observe, self._clock = observer, clock
         self._loop = asyncio.get_running_loop()
-        self._partitions: dict[Place, Partition] = {}
-        self._lanes: Lanes[Work] = Lanes()
-        self._guard = RejectionGuard(accept=accept)
-        self._batches = Batches(self._kind.batch_max)
-        self._idle: deque[asyncio.Future[None]] = deque()
         self._letters = Letters(subscription.dead_topic, producer)
+        self._receipts = receipts
+        self._seat = connection.join(self._name, wake=self._pump)
+        self._flow = Flow(
+            subscription=subscription,
+            pipeline=pipeline,
+            effects=self,
+            observer=observer,
+            limits=self.limits,
+            chance=chance,
+            accept=accept,
+            receipts=receipts is not None,
+        )
         self._schemas = AwaitedSchemas(
             load=load_schema,
             release=self._schema_arrived,
@@ -96,15 +95,14 @@ class Runtime:
             clock=clock,
             chance=chance,
         )
-        self._drains: list[tuple[list[Partition], Future[Sequence[Commit]]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flush_timer: asyncio.TimerHandle | None = None
-        self._due_timer: asyncio.TimerHandle | None = None
-        self._due_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._pump_soon = False
         self._owner = Owner(
             settings=kafka,
             group=self._name,
-            topics=subscription.topics,
+            topics=(*subscription.topics, inbox_topic(self._name)),
             reader=self,
             loop=self._loop,
             resolve=resolve,
@@ -113,12 +111,11 @@ class Runtime:
             records_max=self.limits.records_max,
             bytes_max=self.limits.bytes_max,
             log=logging.getLogger("kafka"),
+            open_letters=open_letters if subscription.policies.on_dead_letter == "park_key" else None,
         )
 
     def start(self) -> None:
-        for _ in range(self._connection.calls_max):
-            self._spawn(self._deliver_batches())
-        self._spawn(self._commit_regularly())
+        self._spawn(self._every_second())
         self._owner.start()
         self._observe(facts.SubscriptionStarted(self._name, self._subscription.version))
 
@@ -134,123 +131,67 @@ class Runtime:
             self.stop(f"an error of the backbone itself ({type(error).__name__}); see the log")
 
     @property
+    def stop_reason(self) -> str:
+        return self._flow.stop_reason
+
+    @property
     def unfinished(self) -> int:
         """Records taken in and not settled."""
-        return sum(partition.tracker.unfinished for partition in self._partitions.values())
+        return self._flow.unfinished
 
     @property
     def lanes_held(self) -> int:
-        return self._lanes.held
+        return self._flow.lanes_held
+
+    @property
+    def places(self) -> Mapping[Place, int]:
+        """The partitions owned now."""
+        return self._flow.places
+
+    def view(self) -> SubscriptionView:
+        """The subscription in this process, for the heartbeat."""
+        return self._flow.view(self._clock())
+
+    def share(self, share: float) -> None:
+        """This subscription's part of the connection's quota in this process, 0..1."""
+        self._seat.share = share
 
     # ---- what the Kafka thread says (consumers.kafka.Reader)
 
+    @property
+    def settled_records(self) -> int:
+        return self._flow.settled_records
+
+    @property
+    def settled_bytes(self) -> int:
+        return self._flow.settled_bytes
+
     def assigned(self, partitions: Sequence[Assigned]) -> None:
-        for one in partitions:
-            self._partitions[one.place] = Partition(one)
-            if self.stop_reason:
-                self._partitions[one.place].admitting = False
-        self._observe(facts.PartitionsAssigned(self._name, tuple(one.place for one in partitions)))
+        self._flow.assigned(partitions)
 
     def receive(self, handover: Handover) -> None:
-        """Take records into their lanes. What belongs to an older epoch, or to a partition that is being left, is
-        dropped whole: it is read again by whoever is assigned next."""
-        not_ours = 0
-        partitions, epochs = self._partitions, handover.epochs
-        open_places = {
-            place: partition
-            for place, partition in partitions.items()
-            if partition.admitting and partition.epoch == epochs.get(place)
-        }
-        for record in handover.records:
-            partition = open_places.get((record.topic, record.partition))
-            if partition is None:
-                self._settled(record)
-                continue
-            entry = partition.tracker.fetched(record.offset)
-            if entry is None:
-                partition.dirty = True
-                self._settled(record)
-            elif self._pipeline.route(record) is False:
-                self._finished(partition, entry, record)
-                not_ours += 1
-            else:
-                work = Work(partition, entry, record)
-                key = record.offset if record.key is None else record.key
-                work.lane = self._lanes.add((record.topic, record.partition, key), work)
-                if len(work.lane.queue) >= self.limits.lane_records_max and not partition.paused:
-                    partition.paused = True
-                    self._owner.pause(partition.place, True)
-        for place, position in handover.positions.items():
-            if (partition := open_places.get(place)) is not None:
-                partition.tracker.read_to(position)
-                partition.dirty = True
-        if not_ours:
-            self._observe(facts.RecordsNotOurs(self._name, not_ours))
+        self._flow.receive(handover, self._clock())
         self._pump()
 
     def revoke(self, places: Sequence[Place], reply: Future[Sequence[Commit]]) -> None:
-        """Stop admitting, let what is in flight end (at most ``drain_s``), then answer what may be committed."""
-        leaving = [self._partitions[place] for place in places if place in self._partitions]
-        self._close_admission(leaving)
-        self._drains.append((leaving, reply))
-        self._loop.call_later(self.limits.drain_s, self._drained, leaving, reply)
-        self._check_drains()
-
-    def _check_drains(self) -> None:
-        for leaving, reply in list(self._drains):
-            if not any(partition.in_flight for partition in leaving):
-                self._drained(leaving, reply)
-
-    def _drained(self, leaving: list[Partition], reply: Future[Sequence[Commit]]) -> None:
-        if reply.done():
-            return
-        self._drains = [drain for drain in self._drains if drain[1] is not reply]
-        commits = [Commit(p.place, p.epoch, p.tracker.committable(), p.tracker.metadata()) for p in leaving if p.live]
-        drained = not any(partition.in_flight for partition in leaving)
-        for partition in leaving:
-            partition.live = False
-            if self._partitions.get(partition.place) is partition:
-                del self._partitions[partition.place]
-        reply.set_result(commits)
-        if leaving:
-            self._observe(facts.PartitionsRevoked(self._name, tuple(p.place for p in leaving), drained))
+        drain = self._flow.revoke(places, reply.set_result)
+        if not reply.done():
+            self._loop.call_later(self.limits.drain_s, self._flow.end_drain, drain)
 
     def lost(self, places: Sequence[Place]) -> None:
-        """Somebody else has them already: forget everything, commit nothing."""
-        leaving = [self._partitions.pop(place) for place in places if place in self._partitions]
-        self._close_admission(leaving)
-        for partition in leaving:
-            partition.live = False
-        if leaving:
-            self._observe(facts.PartitionsRevoked(self._name, tuple(p.place for p in leaving), False))
-
-    def _close_admission(self, partitions: Sequence[Partition]) -> None:
-        for partition in partitions:
-            partition.admitting = False
-            for work in self._lanes.drop(*partition.place):
-                if not work.in_flight:
-                    self._settled(work.record)
+        self._flow.lost(places)
 
     def commit_failed(self, reason: str) -> None:
-        # the same offsets are not sent again (they may be another member's by now): what is due now for the
-        # partitions that are still ours is, so that a quiet topic's lag ends when the broker is back
-        for partition in self._partitions.values():
-            partition.not_committed()
-        self._observe(facts.CommitFailed(self._name, reason))
+        self._flow.commit_failed(reason)
 
     def stop(self, reason: str) -> None:
-        """Deliver nothing more and stay a member: what is in flight ends, what waits is dropped and read again."""
-        if self.stop_reason:
-            return
-        self.hold(reason)
-        self._observe(facts.SubscriptionStopped(self._name, reason))
-        self._on_stop(reason)
+        """Deliver nothing more and stay a member: what is open ends, what waits is dropped and read again."""
+        self._flow.stop(reason)
 
     def hold(self, reason: str) -> None:
         """The same without telling: somebody else has stopped or paused the subscription."""
-        self.stop_reason = reason
+        self._flow.hold(reason)
         self._owner.hold(True)
-        self._close_admission(list(self._partitions.values()))
 
     async def close(self, reason: str) -> bool:
         """Leave the group: drain, commit, stop the thread and the tasks. False when draining took too long."""
@@ -258,343 +199,139 @@ class Runtime:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for timer in (self._flush_timer, self._due_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._seat.close()
+        if self._receipts is not None:
+            self._receipts.close()
         self._observe(facts.SubscriptionLeft(self._name, reason))
         return in_time
 
-    # ---- lanes to batches
-
-    def _pump(self) -> None:
-        """Project the heads of ready lanes into batches, as many as there may be calls for."""
-        self._lanes.due(self._clock())
-        room = self._connection.calls_max
-        while len(self._batches.ready) < room and (lane := self._lanes.take()) is not None:
-            self._prepare(lane)
-        if self._batches.forming and self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(self.limits.batch_wait_s, self._flush)
-        self._wake_idle()
-        self._arm_due()
-
-    def _wake_idle(self) -> None:
-        for _ in range(min(len(self._batches.ready), len(self._idle))):
-            waiter = self._idle.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _arm_due(self) -> None:
-        due = self._lanes.next_due()
-        if due is None or (self._due_timer is not None and self._due_at <= due):
-            return
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-        self._due_at = due
-        self._due_timer = self._loop.call_later(max(0.0, due - self._clock()), self._due)
-
-    def _due(self) -> None:
-        self._due_timer = None
-        self._pump()
-
-    def _prepare(self, lane: Lane[Work]) -> None:
-        work = lane.queue[0]
-        if work.delivery is None and not self._project(work):
-            return
-        self._batches.add(work)
-
-    def _flush(self) -> None:
-        self._flush_timer = None
-        self._batches.flush()
-        self._wake_idle()
-
-    def _project(self, work: Work) -> bool:
-        """Decode and project; False when there is nothing to send (yet)."""
-        began = time.perf_counter()
-        projection = self._pipeline.project(work.record)
-        took = time.perf_counter() - began
-        match projection:
-            case ToDeliver():
-                work.delivery = projection.delivery
-                work.event_type = projection.event.type
-                work.event_time = projection.event.time.timestamp()
-                if took > self.limits.slow_projection_s:
-                    self._observe(facts.SlowProjection(self._name, work.event_type, took))
-                return True
-            case NotOurs():
-                self._finished(work.partition, work.entry, work.record)
-                self._lanes.finish(work.lane)
-                self._observe(facts.RecordsNotOurs(self._name, 1))
-            case Wanted():
-                if not self._schemas.is_missing(projection.schema):
-                    self._schemas.wait(work, projection.schema)
-                else:
-                    self._depart(work)
-                    self._set_aside(work, "undecodable", "schema_unknown", str(projection.schema.key))
-            case Refused():
-                work.event_type = projection.event_type
-                self._depart(work)
-                self._set_aside(work, projection.kind, projection.rejected.reason, projection.rejected.detail)
-        return False
-
-    def _schema_arrived(self, waited: Sequence[Work]) -> None:
-        for work in waited:
-            self._lanes.release(work.lane)
-        self._pump()
-
     # ---- batches to the vendor
 
-    async def _deliver_batches(self) -> None:
-        """One of the connection's callers: takes batches as long as the subscription runs."""
-        ready = self._batches.ready
-        while True:
-            while not ready:
-                idle: asyncio.Future[None] = self._loop.create_future()
-                self._idle.append(idle)
-                await idle
-            await self._connection.enter()
-            try:
-                if ready:
-                    await self._deliver(ready.popleft())
-            finally:
-                self._connection.leave()
-            self._pump()
+    def _pump(self) -> None:
+        """Make as many calls as there may be, live ones first."""
+        flow, seat, now = self._flow, self._seat, self._clock()
+        for background in (False, True):
+            while flow.waiting(background=background) and seat.try_enter(background=background):
+                batch = flow.next_batch(now, background=background)
+                if batch is None:
+                    seat.leave()
+                    break
+                self._spawn(self._deliver(batch))
+        self._arm()
 
-    async def _deliver(self, waiting: list[Work]) -> None:
-        if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
-            for work in waiting:
-                self._lanes.release(work.lane)
+    def _arm(self) -> None:
+        due = self._flow.next_due()
+        if due is None or (self._timer is not None and self._timer_at <= due):
             return
-        batch = [work for work in waiting if work.partition.admitting]
-        if not batch:
-            return
-        began = self._clock()
-        deliveries = []
-        for work in batch:
-            assert work.delivery is not None
-            self._depart(work)
-            work.succeeded = self._connection.succeeded
-            deliveries.append(work.delivery)
-            if work.attempts.first_at is None:
-                work.attempts.first_at = began
-        outcomes = await self._connection.call(deliveries)
-        now = self._clock()
-        worst = max(outcomes, key=_badness)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._flow.due(self._clock())
+        self._pump()
+
+    async def _deliver(self, batch: Batch) -> None:
+        try:
+            if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
+                self._flow.give_back(batch)
+            elif batch.look_up:
+                found = await self._seat.look_up(batch.deliveries[0])
+                self._told_call(batch, found)
+                self._for_connection(self._flow.look_up_settled(batch, found, self._clock()))
+            else:
+                succeeded = self._connection.succeeded
+                outcomes = await self._seat.call(batch.deliveries)
+                self._told_call(batch, max(outcomes, key=_badness))
+                self._for_connection(
+                    self._flow.settle(
+                        batch, outcomes, self._clock(), others_succeed=self._connection.succeeded > succeeded
+                    )
+                )
+        finally:
+            self._seat.leave()
+        self._pump()
+
+    def _for_connection(self, decisions: Sequence[Any]) -> None:
+        for decision in decisions:
+            if isinstance(decision, PauseConnection):
+                self._connection.pause(decision.seconds, decision.reason)
+            else:
+                self._connection.stop(decision.reason)
+
+    def _told_call(self, batch: Batch, worst: Outcome | None) -> None:
         self._observe(
             facts.CallMade(
                 self._name,
                 self._connection.name,
-                deliveries[0].action,
-                len(deliveries),
-                now - began,
+                batch.deliveries[0].action,
+                len(batch.deliveries),
+                self._clock() - batch.began,
                 type(worst).__name__,
-                deliveries[0].idempotency_key,
+                batch.deliveries[0].idempotency_key,
             )
         )
-        if any(_vendor_is_there(outcome) for outcome in outcomes):
-            self._connection.worked(sum(isinstance(outcome, Delivered) for outcome in outcomes))
-        self._settle(batch, outcomes, now)
 
     async def _still_member(self) -> bool:
         """The zombie guard: a process that was frozen learns from one commit whether its partitions are still its."""
         return await asyncio.wrap_future(self._owner.prove())
 
-    def _settle(self, batch: list[Work], outcomes: Sequence[Outcome], now: float) -> None:
-        refused: list[Work] = []
-        holds: list[tuple[Work, float]] = []
-        for work, outcome in zip(batch, outcomes, strict=True):
-            if not work.partition.live:
-                self._arrive(work)  # of an old epoch: whoever has the partition now delivers it again
-                self._settled(work.record)
-                continue
-            decision: Decision = decide(
-                outcome,
-                work.attempts,
-                self._subscription.policies,
-                now=now,
-                alone=len(batch) == 1,
-                others_succeed=self._connection.succeeded > work.succeeded,
-                random=self._chance,
-            )
-            match decision:
-                case Finish():
-                    self._finish(work, decision.outcome, now)
-                case SetAside():
-                    self._set_aside(work, decision.outcome, decision.reason, decision.detail)
-                case Hold():
-                    holds.append((work, decision.seconds))
-                    self._told_held(work, outcome)
-                case PauseConnection():
-                    self._connection.pause(decision.seconds, decision.reason)
-                    self._again(work)
-                case StopConnection():
-                    self._connection.stop(decision.reason)
-                    self._again(work)
-                case Halve():
-                    refused.append(work)
-        if refused:
-            self._batches.halve([work for work in refused if self._arrive_waiting(work)])
-        # A call that failed as a whole gives its lanes one due time, so that they are one batch again.
-        together = max(seconds for _, seconds in holds) if len(holds) == len(batch) else None
-        for work, seconds in holds:
-            if self._arrive_waiting(work):
-                self._lanes.hold(work.lane, now + (seconds if together is None else together))
-
-    def _again(self, work: Work) -> None:
-        if self._arrive_waiting(work):
-            self._lanes.release(work.lane)
-
-    def _told_held(self, work: Work, outcome: Outcome) -> None:
-        assert work.delivery is not None
-        self._observe(
-            facts.DeliveryHeld(
-                self._name,
-                self._connection.name,
-                work.delivery.action,
-                work.event_type,
-                outcome,
-                work.attempts.count,
-            )
-        )
-
-    # ---- what is in flight, and what is over
-
-    def _depart(self, work: Work) -> None:
-        work.in_flight = True
-        work.partition.in_flight += 1
-
-    def _arrive(self, work: Work) -> None:
-        work.in_flight = False
-        work.partition.in_flight -= 1
-        if self._drains and not work.partition.in_flight:
-            self._check_drains()
-
-    def _arrive_waiting(self, work: Work) -> bool:
-        """It is not over and waits again; False when its lane was dropped meanwhile (left, stopped)."""
-        if not work.partition.admitting:
-            self._settled(work.record)
-            self._arrive(work)
-            return False
-        self._arrive(work)
-        return True
-
-    def _finish(self, work: Work, outcome: Delivered | Skipped, now: float) -> None:
-        self._guard.succeeded()
-        self._told_settled(work, outcome, now)
-        self._over(work)
-
-    def _over(self, work: Work) -> None:
-        self._finished(work.partition, work.entry, work.record)
-        self._lanes.finish(work.lane)
-        self._arrive(work)
-
-    def _finished(self, partition: Partition, entry: Entry, record: Record) -> None:
-        partition.tracker.finish(entry)
-        partition.dirty = True
-        self._settled(record)
-
-    def _settled(self, record: Record) -> None:
-        self.settled_records += 1
-        self.settled_bytes += (len(record.value) if record.value else 0) + (len(record.key) if record.key else 0)
-
-    def _told_settled(self, work: Work, outcome: Outcome, now: float) -> None:
-        delivery, first_at = work.delivery, work.attempts.first_at
-        self._observe(
-            facts.DeliverySettled(
-                self._name,
-                self._connection.name,
-                "" if delivery is None else delivery.action,
-                work.event_type,
-                outcome,
-                work.attempts.count,
-                0.0 if first_at is None else now - first_at,
-                time.time() - (work.event_time or work.record.timestamp / 1000),
-            )
-        )
-
-    # ---- dead letters
-
-    def _set_aside(self, work: Work, outcome: DeadOutcome, reason: str, detail: str) -> None:
-        """Write the dead letter; its lane goes on, and its offset may move, only when it is acked. ``work`` is in
-        flight until then, so leaving a partition waits for it."""
-        if self.stop_reason:
-            self._settled(work.record)
-            self._arrive(work)
-            return
-        first_at = work.attempts.first_at
-        letter = letter_of(
-            work.record,
-            outcome=outcome,
-            reason=reason,
-            detail=detail,
-            attempts=work.attempts.count,
-            seconds_tried=0.0 if first_at is None else self._clock() - first_at,
-            version=f"{self._name}@{self._subscription.version}",
-            now=datetime.now(UTC),
-        )
-        self._letters.write(letter, lambda error: self._letter_settled(work, letter, error))
-
-    def _letter_settled(self, work: Work, letter: DeadLetter, error: str | None) -> None:
-        if error is not None:
-            self._settled(work.record)
-            self._arrive(work)
-            self.stop(
-                f"a dead letter cannot be written to {self._subscription.dead_topic} ({error}); nothing was "
-                f"passed over. Mend it, then: backbone subscription resume {self._name}"
-            )
-            return
-        self._observe(
-            facts.DeadLettered(self._name, letter.outcome, letter.reason, str(letter.origin), work.event_type)
-        )
-        if not work.partition.live:
-            self._settled(work.record)
-            self._arrive(work)
-            return
-        self._told_settled(work, Rejected(letter.reason), self._clock())
-        lane = work.lane.key
-        self._over(work)
-        if (too_many := self._guard.rejected(lane)) is not None:
-            self.stop(
-                f"{too_many}; the last for {letter.reason}. Look: backbone deadletter list {self._name}. Go on: "
-                f"backbone subscription resume {self._name} --accept N"
-            )
+    def _schema_arrived(self, waited: Sequence[Work]) -> None:
+        self._flow.go_on(waited)
         self._pump()
 
-    # ---- offsets
-
-    async def _commit_regularly(self) -> None:
+    async def _every_second(self) -> None:
         while True:
             await asyncio.sleep(self.limits.commit_every_s)
-            self.oldest_at = min((lane.queue[0].record.timestamp / 1000 for lane in self._lanes.all()), default=None)
-            commits = []
-            for partition in list(self._partitions.values()):
-                if partition.paused:
-                    self._unpause(partition)
-                due = partition.take_due()
-                if due is not None:
-                    commits.append(Commit(partition.place, partition.epoch, *due))
-                    if len(due[1]) > METADATA_BYTES_MAX * 0.9 and not partition.paused:
-                        partition.paused = True
-                        self._owner.pause(partition.place, True)
-            if commits:
-                self._owner.commit(commits)
+            self.oldest_at = self._flow.oldest_at()
+            self._flow.commit_due()
 
-    def _unpause(self, partition: Partition) -> None:
-        lane_is_short = self._lanes.longest(*partition.place) < self.limits.lane_records_max / 2
-        if lane_is_short and len(partition.tracker.metadata()) < METADATA_BYTES_MAX / 2:
-            partition.paused = False
-            self._owner.pause(partition.place, False)
+    # ---- what the flow asks for (consumers.flow.Effects)
 
+    def write_letter(self, letter: DeadLetter, settled: Settled) -> None:
+        self._letters.write(letter, partial(self._answered, settled))
 
-_BADNESS = {kind: n for n, kind in enumerate((Delivered, Skipped, RetryLater, Unknown, Rejected, Unavailable))}
+    def close_letter(self, origin: Origin, settled: Settled) -> None:
+        self._letters.close(origin, partial(self._answered, settled))
+
+    def write_receipt(self, receipt: Receipt, settled: Settled) -> None:
+        assert self._receipts is not None
+        self._receipts.write(receipt, settled)  # no lane waits for it
+
+    def write_range(self, settled_range: RangeSettled, settled: Settled) -> None:
+        assert self._receipts is not None
+        self._receipts.write_range(settled_range, settled)
+
+    def _answered(self, settled: Settled, error: str | None) -> None:
+        settled(error)
+        if not self._pump_soon:
+            self._pump_soon = True
+            self._loop.call_soon(self._pump_once)
+
+    def _pump_once(self) -> None:
+        self._pump_soon = False
+        self._pump()
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        self._owner.commit(commits)
+
+    def pause_partition(self, place: Place, paused: bool) -> None:
+        self._owner.pause(place, paused)
+
+    def is_missing(self, wanted: SchemaWanted) -> bool:
+        return self._schemas.is_missing(wanted)
+
+    def await_schema(self, work: Work, wanted: SchemaWanted) -> None:
+        self._schemas.wait(work, wanted)
+
+    def stopped(self, reason: str) -> None:
+        self._owner.hold(True)
+        self._on_stop(reason)
 
 
 def _badness(outcome: Outcome) -> int:
-    return _BADNESS[type(outcome)]
-
-
-def _vendor_is_there(outcome: Outcome) -> bool:
-    match outcome:
-        case Delivered() | RetryLater() | Rejected() | Unavailable(scope="entity"):
-            return True
-        case _:
-            return False
+    return _BADNESS.index(type(outcome).__name__)

@@ -20,7 +20,7 @@ BACKOFF_MAX = timedelta(minutes=2)
 BUSY_IN_A_ROW_MAX = 3
 """So many Unavailable(entity) in a row, while others on the connection succeed, count as an attempt that failed."""
 
-DeadOutcome: TypeAlias = Literal["rejected", "undecodable", "exhausted", "unknown"]
+DeadOutcome: TypeAlias = Literal["rejected", "undecodable", "exhausted", "unknown", "parked"]
 
 
 @dataclass(slots=True)
@@ -78,7 +78,15 @@ class Halve:
     rejected: Rejected
 
 
-Decision: TypeAlias = Finish | SetAside | Hold | PauseConnection | StopConnection | Halve
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """It may have happened: its lane waits so many seconds, then the vendor is asked whether it did, before it is sent
+    again."""
+
+    seconds: float
+
+
+Decision: TypeAlias = Finish | SetAside | Hold | PauseConnection | StopConnection | Halve | LookUp
 
 
 def decide(
@@ -128,8 +136,35 @@ def decide(
             if policies.on_unknown == "hold":
                 attempts.count += 1
                 return SetAside("unknown", outcome.reason)
-            return _try_again(outcome.reason, None, attempts, policies, now, random)
+            again = _try_again(outcome.reason, None, attempts, policies, now, random)
+            return LookUp(again.seconds) if policies.on_unknown == "look_up" and isinstance(again, Hold) else again
     assert_never(outcome)
+
+
+def decide_look_up(
+    found: Outcome | None,
+    attempts: Attempts,
+    policies: Policies,
+    *,
+    now: float,
+    random: Callable[[], float],
+) -> Decision:
+    """What to do after the vendor was asked whether a delivery had happened. None: it had not, send it again at once. A
+    question that failed is asked again; it counts as an attempt, so that it ends with the retry policy."""
+    match found:
+        case None:
+            return Hold(0.0)
+        case Delivered():
+            return Finish(found)
+        case Rejected():
+            return SetAside("unknown", found.reason, found.detail)
+        case Unavailable(needs_operator=True):
+            return StopConnection(found.reason)
+        case Unavailable(scope="connection"):
+            return PauseConnection(None if found.after is None else found.after.total_seconds(), found.reason)
+        case _:
+            again = _try_again(found.reason, getattr(found, "after", None), attempts, policies, now, random)
+            return LookUp(again.seconds) if isinstance(again, Hold) else again
 
 
 def _try_again(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from connectors.connector import Delivery
-from consumers.kafka import Assigned
+from consumers.assignment import Assigned, Place
 from consumers.lanes import Lane
-from consumers.offsets import Entry, Tracker
+from consumers.offsets import Ended, Entry, Tracker
 from consumers.settlement import Attempts
 from schemas.event import Record
+
+if TYPE_CHECKING:
+    from connectors.connector import Delivery
+    from consumers.heartbeat import HeldWhy
+    from consumers.inbox import InboxOrder
+    from consumers.pipeline import ToDeliver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +25,8 @@ class Limits:
     records_max: int = 5_000
     bytes_max: int = 16 << 20
     lane_records_max: int = 1_000
+    background_share: float = 0.25
+    """of ``records_max``, for what comes from the inbox"""
     drain_s: float = 25.0
     batch_wait_s: float = 0.02
     commit_every_s: float = 1.0
@@ -30,18 +38,25 @@ class Limits:
 
 class Partition:
     """One partition during one assignment. ``admitting``: new calls may be made for it; ``live``: outcomes still
-    count (both end with the assignment, draining lies in between)."""
+    count (both end with the assignment, draining lies in between). ``open``: works whose call, letter or receipt is
+    out; leaving the partition waits for them."""
 
-    __slots__ = ("admitting", "committed", "dirty", "epoch", "in_flight", "live", "paused", "place", "tracker")
+    __slots__ = (
+        "admitting", "committed", "dirty", "epoch", "live", "open", "paused", "place", "ranged", "ranging", "tracker",
+        "unrecorded",
+    )  # fmt: skip
 
     def __init__(self, assigned: Assigned) -> None:
         self.place, self.epoch = assigned.place, assigned.epoch
         self.tracker = Tracker(assigned.offset, assigned.done)
         self.committed: tuple[int, str] | None = (assigned.offset, "")
+        self.ranged = assigned.offset
+        """up to here a RangeSettled was acked"""
+        self.ranging = self.unrecorded = False
         self.admitting = self.live = True
         self.dirty = False
         self.paused = False
-        self.in_flight = 0
+        self.open = 0
 
     def take_due(self) -> tuple[int, str] | None:
         """The offset and metadata to commit now, which then count as committed; None when nothing has changed."""
@@ -61,20 +76,38 @@ class Partition:
 
 
 class Work:
-    """One record on its way; ``delivery`` once it was projected. ``in_flight``: a call or its dead letter is out."""
+    """One record on its way; ``ready`` once it was projected. ``record`` is the record as it stood at its origin,
+    ``order`` why it comes again (an inbox record). ``merged`` are the older works that this one's delivery carries.
+    ``open`` while its call, its dead letter or its receipt is out; ``acks`` how many of the last two."""
 
     __slots__ = (
-        "attempts", "delivery", "entry", "event_time", "event_type", "in_flight", "lane", "partition", "record",
-        "succeeded",
+        "acks", "alone", "attempts", "background", "delivery", "doubtful", "ended", "entry", "held_since", "held_why",
+        "lane", "merged", "open", "order", "over", "partition", "ready", "reason", "record", "size",
     )  # fmt: skip
 
     lane: Lane[Work]
 
-    def __init__(self, partition: Partition, entry: Entry, record: Record) -> None:
-        self.partition, self.entry, self.record = partition, entry, record
+    def __init__(self, partition: Partition, entry: Entry, record: Record, order: InboxOrder | None = None) -> None:
+        self.partition, self.entry, self.record, self.order = partition, entry, record, order
+        self.background = order is not None
+        self.size = (len(record.value) if record.value else 0) + (len(record.key) if record.key else 0)
+        self.ready: ToDeliver | None = None
         self.delivery: Delivery | None = None
-        self.event_type = ""
-        self.event_time = 0.0
+        """what is asked of the vendor: the projected one, without omitted fields, or the merged one"""
+        self.merged: list[Work] = []
+        self.alone = False
+        """it was unmerged: it is sent by itself"""
+        self.doubtful = False
+        """it may have happened: the vendor is asked before it is sent again"""
         self.attempts = Attempts()
-        self.in_flight = False
-        self.succeeded = 0
+        self.open = self.over = False
+        self.acks = 0
+        self.ended: Ended = "delivered"
+        self.held_since: float | None = None
+        self.held_why: HeldWhy = "retry"
+        self.reason = ""
+
+    @property
+    def source(self) -> Place:
+        """The place its dead letter is about: topic and partition of its origin."""
+        return self.record.topic, self.record.partition

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from connectors.connection import Connection
 from consumers import facts
+from consumers.assignment import Place
 from consumers.control import (
     TOPIC,
     AttachedSubscription,
     Begin,
     ControlRecord,
+    ControlSnapshot,
     NoPosition,
     Start,
     State,
@@ -29,9 +34,12 @@ from consumers.control import (
     state_record,
     timestamp,
 )
-from consumers.kafka import Place
+from consumers.heartbeat import EVERY_S, Heartbeat, farewell_record, heartbeat_record
+from consumers.heartbeat import TOPIC as HEARTBEAT
 from consumers.letters import Producer
+from consumers.open_letters import read_open_letters
 from consumers.pipeline import Pipeline
+from consumers.receipt_writer import ReceiptWriter
 from consumers.runtime import Runtime
 from consumers.subscription import Subscription
 from consumers.tail import ControlTail
@@ -52,6 +60,7 @@ class Make(Protocol):
     def subscription(self, attached: AttachedSubscription) -> Subscription: ...
     def pipeline(self, subscription: Subscription) -> Pipeline: ...
     def connection(self, name: str) -> Connection: ...
+    def receipts(self, subscription: Subscription) -> ReceiptWriter | None: ...
     def load_schema(self, wanted: SchemaWanted) -> None: ...
 
 
@@ -65,9 +74,11 @@ class _Running:
 class Worker:
     """Runs until ``run`` is cancelled or its ``leaving`` event is set; made and used on the event loop.
 
-    ``names``: only these (empty: all attached). ``kafka`` are librdkafka's settings of a connection, ``membership`` the
-    same with those of group membership. ``observer`` hears the facts; ``follow`` is told of every runtime that
-    starts, for gauges."""
+    ``names``: only these (empty: all attached). ``builtin``: subscriptions of the backbone itself, which nobody
+    attaches; they are read from the beginning where they have no position, for what they keep can be made again.
+    ``kafka`` are librdkafka's settings of a connection, ``membership`` the same with those of group membership.
+    ``observer`` hears the facts; ``follow`` is told of every runtime that starts, for gauges. ``version`` of the
+    backbone, for the heartbeat."""
 
     def __init__(
         self,
@@ -81,7 +92,10 @@ class Worker:
         observer: facts.Observer,
         follow: Callable[[str, Runtime], None],
         limits: Limits | None = None,
+        builtin: Mapping[str, AttachedSubscription] | None = None,
+        version: str = "",
     ) -> None:
+        self._kafka, self._builtin, self._version = kafka, dict(builtin or {}), version
         self._only, self._who, self._membership = frozenset(names), who, membership
         self._producer, self._make, self._observe, self._follow = producer, make, observer, follow
         self._limits = limits or Limits()
@@ -93,6 +107,7 @@ class Worker:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._leaving = asyncio.Event()
         self._connections: dict[str, Connection] = {}
+        self._heartbeat_error = ""
         self.ready = False
         """the control topic has been read: everything attached is being started"""
 
@@ -109,20 +124,26 @@ class Worker:
         """Run until ``leave``; answers whether everything in flight ended in time. Raises UnreachableError when the
         control topic cannot be read at the start."""
         self._tail.start()
+        beat: asyncio.Task[None] | None = None
         try:
             snapshot = await asyncio.to_thread(self._tail.snapshot, CONTROL_WAIT_S)
             self.ready = True
-            for name in snapshot.subscriptions:
+            for name in (*snapshot.subscriptions, *self._builtin):
                 self._changed(name)
+            beat = self._loop.create_task(self._beat())
             await self._leaving.wait()
         finally:
             self.ready = False
+            if beat is not None:
+                beat.cancel()
+                await asyncio.gather(beat, return_exceptions=True)
             for keeper in self._keepers.values():
                 keeper.cancel()
             await asyncio.gather(*self._keepers.values(), return_exceptions=True)
             in_time = await asyncio.gather(*(self._end(name, "the worker leaves") for name in list(self._running)))
             for connection in self._connections.values():
                 await connection.close()
+            self._send_quietly(*farewell_record(self._who))
             await asyncio.to_thread(self._tail.close)
         return all(in_time)
 
@@ -136,6 +157,8 @@ class Worker:
                 return  # the loop is closed: the worker has left
 
     def _changed(self, name: str) -> None:
+        if (connection := self._connections.get(name)) is not None:
+            self._tell_connection(name, connection)
         if not self.ready or (self._only and name not in self._only):
             return
         if name not in self._keepers:
@@ -165,7 +188,7 @@ class Worker:
 
     async def _bring(self, name: str) -> float | None:
         """One step; answers after how many seconds to look again by itself (None: when something changes)."""
-        attached = self._tail.current().subscriptions.get(name)
+        attached = self._attached(self._tail.current(), name)
         running = self._running.get(name)
         now = datetime.now(UTC)
         if attached is None:
@@ -187,6 +210,13 @@ class Worker:
         await self._start(attached)
         return None
 
+    def _attached(self, snapshot: ControlSnapshot, name: str) -> AttachedSubscription | None:
+        built_in = self._builtin.get(name)
+        if built_in is None:
+            return snapshot.subscriptions.get(name)
+        known = snapshot.detached.get(name)  # nobody attaches it, but it may have been stopped or paused
+        return built_in if known is None else replace(built_in, state=known.state, leave=known.leave)
+
     async def _start(self, attached: AttachedSubscription) -> None:
         name = attached.name
         self._stopped_under.pop(name, None)
@@ -194,17 +224,20 @@ class Worker:
         connection = self._connections.get(subscription.connection)
         if connection is None:
             connection = self._connections[subscription.connection] = self._make.connection(subscription.connection)
+            self._tell_connection(subscription.connection, connection)
         runtime = Runtime(
             subscription=subscription,
             pipeline=self._make.pipeline(subscription),
             connection=connection,
             producer=self._producer,
+            receipts=self._make.receipts(subscription),
             kafka=self._membership,
             resolve=lambda committed: self._resolve(name, committed),
             started=lambda positions: self._started(name, positions),
             load_schema=self._make.load_schema,
             stopped=lambda reason: self._stopped(name, reason),
             observer=self._observe,
+            open_letters=lambda places: read_open_letters(self._kafka, subscription.dead_topic, places),
             accept=attached.state.accept,
             limits=self._limits,
         )
@@ -216,10 +249,75 @@ class Worker:
         running = self._running.pop(name, None)
         return True if running is None else await running.runtime.close(reason)
 
+    # ---- once in a while
+
+    async def _beat(self) -> None:
+        """Say what this process does, and divide the connections' quotas among its subscriptions."""
+        next_beat = 0.0
+        while True:
+            self._divide()
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + EVERY_S
+                self._send_quietly(*heartbeat_record(self.heartbeat()))
+            await asyncio.sleep(1.0)
+
+    def heartbeat(self) -> Heartbeat:
+        """What this process does now."""
+        return Heartbeat(
+            process=self._who,
+            at=time.time(),
+            version=self._version,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            subscriptions=tuple(running.runtime.view() for running in self._running.values()),
+            connections=tuple(connection.view() for connection in self._connections.values()),
+        )
+
+    def _divide(self) -> None:
+        """Share of a subscription here = its weight among all attached on the connection x the partitions it owns here
+        among all of its."""
+        attached = self._tail.current().subscriptions.values()
+        weights: dict[str, int] = {}
+        for one in attached:
+            if one.definition is not None and one.state.state == "running":
+                connection = one.definition.connection
+                weights[connection] = weights.get(connection, 0) + one.definition.weight
+        for one in attached:
+            running = self._running.get(one.name)
+            if running is None or one.definition is None:
+                continue
+            owned = sum(place[0] in one.definition.topics for place in running.runtime.places)
+            of_all = weights.get(one.definition.connection, one.definition.weight)
+            total = sum(one.definition.topics.values())
+            running.runtime.share(one.definition.weight / of_all * min(1.0, owned / total) if total else 1.0)
+
+    def _tell_connection(self, name: str, connection: Connection) -> None:
+        """What a person has said of a connection (``backbone connection pause | resume``)."""
+        state = self._tail.current().connections.get(name)
+        if state is None or state.state == "running":
+            connection.release()
+        else:
+            connection.hold(state.reason or state.state)
+
+    def _send_quietly(self, key: bytes, value: bytes | None) -> None:
+        """A heartbeat that is not written is missed by people, and by nothing else."""
+
+        def settled(answer: Acknowledged | SendFailed) -> None:
+            if isinstance(answer, SendFailed) and answer.error != self._heartbeat_error:
+                self._heartbeat_error = answer.error
+                logging.getLogger("backbone").warning("%s could not be written: %s", HEARTBEAT, answer.error)
+
+        try:
+            self._producer.send(HEARTBEAT, key, value, [], partition=0, on_settled=settled)
+        except Backpressure:
+            logging.getLogger("backbone").info("no heartbeat: the producer is full")
+
     # ---- on the Kafka threads
 
     def _resolve(self, name: str, committed: Mapping[Place, int | None]) -> Mapping[Place, Begin | NoPosition]:
         """Where partitions begin, by a view of the control topic that is as new as the assignment."""
+        if name in self._builtin:
+            return {place: Begin(offset, first=False) for place, offset in committed.items()}
         attached = self._tail.snapshot(CONTROL_WAIT_S).subscriptions.get(name)
         if attached is None:
             return {place: NoPosition(f"{name} is not attached any more") for place in committed}

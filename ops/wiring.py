@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import gc
+import random
 from typing import TYPE_CHECKING
 
+from connectors.breaker import Circuit
 from connectors.connection import Connection, ConnectionState
 from consumers import facts
 from consumers.control import AttachedSubscription
+from consumers.letters import Producer
 from consumers.pipeline import Pipeline
+from consumers.receipt_writer import ReceiptWriter
+from consumers.receipts import ReceiptForm, needs_key
 from consumers.subscription import Subscription
+from producers.uuid7 import uuid7
 from schemas.codec import Decoder, SchemaWanted
+from schemas.contract import engine_contracts
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,13 +35,15 @@ def collect_less() -> None:
 class Wiring:
     """``consumers.worker.Make`` for one process: ``subscription`` and ``load_schema`` may be called from threads."""
 
-    def __init__(self, app: App, decoder: Decoder, observer: facts.Observer) -> None:
-        self._app, self._decoder, self._observe = app, decoder, observer
+    def __init__(self, app: App, decoder: Decoder, producer: Producer, observer: facts.Observer) -> None:
+        self._app, self._decoder, self._producer, self._observe = app, decoder, producer, observer
         # made here, on the main thread: App is not thread-safe
         self._project, self._context = app.project, app.context
         self._connector_types = app.connector_types
         self._connection_types = app.connection_types
         self._contracts = app.contracts
+        self._encoder = app.encoder
+        self._engine_contracts = engine_contracts()
 
     def subscription(self, attached: AttachedSubscription) -> Subscription:
         """The subscription as it was attached: the text and the events that ``backbone.control`` holds, projections
@@ -78,7 +87,29 @@ class Wiring:
                 case "stopped":
                     self._observe(facts.ConnectionStopped(name, reason))
 
-        return Connection(name, kind, kind.open(resolved.settings(kind)), observer=changed)
+        return Connection(
+            name,
+            kind,
+            kind.open(resolved.settings(kind)),
+            observer=changed,
+            quota=resolved.quota,
+            circuit=Circuit.of(resolved.circuit_open_s),
+        )
+
+    def receipts(self, subscription: Subscription) -> ReceiptWriter | None:
+        """None for one that reads the backbone's own topics. InputError where personal values would be recorded and
+        this context has no key to hash them with."""
+        if any(topic.startswith("backbone.") for topic in subscription.topics):
+            return None
+        key = self._context.installation_key if needs_key(subscription) else None
+        return ReceiptWriter(
+            ReceiptForm(subscription, key),
+            encoder=self._encoder,
+            contracts=self._engine_contracts,
+            producer=self._producer,
+            ids=uuid7,
+            chance=random.random,
+        )
 
     def load_schema(self, wanted: SchemaWanted) -> None:
         self._decoder.load(wanted)

@@ -86,6 +86,7 @@ async def _deliver(
         pipeline=Pipeline(subscription, decoder),
         connection=connection,
         producer=producer,
+        receipts=None,
         kafka={"bootstrap.servers": bootstrap},
         resolve=lambda committed: {place: Begin(0, first=True) for place in committed},
         started=lambda _: None,

@@ -112,7 +112,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         kafka=kafka,
         membership=client | app.context.subscription_kafka,
         producer=producer,
-        make=Wiring(app, app.decoder, observe),
+        make=Wiring(app, app.decoder, producer, observe),
         observer=observe,
         follow=follow,
     )

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.connector import Delivery
+from consumers.assignment import Assigned
 from consumers.batches import Batches
-from consumers.kafka import Assigned
 from consumers.work import Partition, Work
 from schemas.event import Origin, Record
 

@@ -19,10 +19,10 @@ def test_nothing_is_committable_while_the_first_event_is_unfinished() -> None:
     tracker = Tracker(10)
     first, second, third = fetch(tracker, 10, 11, 12)
     tracker.read_to(13)
-    tracker.finish(second)
-    tracker.finish(third)
+    tracker.finish(second, "delivered")
+    tracker.finish(third, "delivered")
     assert tracker.committable() == 10
-    tracker.finish(first)
+    tracker.finish(first, "delivered")
     assert tracker.committable() == 13
 
 
@@ -30,17 +30,17 @@ def test_holes_in_the_log_do_not_hold_the_prefix() -> None:
     tracker = Tracker(0)
     entries = fetch(tracker, 3, 9, 40)
     tracker.read_to(41)
-    tracker.finish(entries[0])
+    tracker.finish(entries[0], "delivered")
     assert tracker.committable() == 9
-    tracker.finish(entries[1])
-    tracker.finish(entries[2])
+    tracker.finish(entries[1], "delivered")
+    tracker.finish(entries[2], "delivered")
     assert tracker.committable() == 41
 
 
 def test_the_position_behind_a_transaction_marker_is_committable_so_lag_reaches_zero() -> None:
     tracker = Tracker(830)
     (entry,) = fetch(tracker, 830)
-    tracker.finish(entry)
+    tracker.finish(entry, "delivered")
     tracker.read_to(832)
     assert tracker.committable() == 832
 
@@ -64,7 +64,7 @@ def test_what_was_finished_beyond_the_prefix_is_not_fetched_again_after_a_restar
     entries = fetch(tracker, *range(10))
     tracker.read_to(10)
     for offset in (2, 3, 4, 8):
-        tracker.finish(entries[offset])
+        tracker.finish(entries[offset], "delivered")
     restarted = Tracker(tracker.committable(), decode_runs(tracker.committable(), tracker.metadata()))
     again = [offset for offset in range(10) if restarted.fetched(offset) is not None]
     assert again == [0, 1, 5, 6, 7, 9]
@@ -81,7 +81,7 @@ def test_a_stuck_event_costs_one_run_however_much_is_finished_behind_it() -> Non
     tracker = Tracker(0)
     entries = fetch(tracker, *range(4000))
     for entry in entries[1:]:
-        tracker.finish(entry)
+        tracker.finish(entry, "delivered")
     assert tracker.runs() == [(1, 4000)]
     assert len(tracker.metadata()) < 20
 
@@ -99,7 +99,7 @@ def test_a_restart_at_any_moment_sends_again_exactly_what_is_unfinished(gaps: li
     entries = dict(zip(offsets, fetch(tracker, *offsets), strict=True))
     tracker.read_to(at)
     for offset in done:
-        tracker.finish(entries[offset])
+        tracker.finish(entries[offset], "delivered")
     committed = tracker.committable()
     assert all(offset in done for offset in offsets if offset < committed)
     restarted = Tracker(committed, decode_runs(committed, tracker.metadata()))

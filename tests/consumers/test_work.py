@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.kafka import Assigned
+from consumers.assignment import Assigned
 from consumers.work import Partition
 
 
@@ -10,7 +10,7 @@ def finished(partition: Partition, *offsets: int) -> None:
     for offset in offsets:
         entry = partition.tracker.fetched(offset)
         assert entry is not None
-        partition.tracker.finish(entry)
+        partition.tracker.finish(entry, "delivered")
     partition.tracker.read_to(max(offsets) + 1)
     partition.dirty = True
 

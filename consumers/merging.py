@@ -1,0 +1,59 @@
+"""``send: latest``: waiting deliveries about one thing become one that carries them all. Pure.
+
+Field by field the newest value wins, so the vendor ends where it would have ended, with one call instead of many. The
+older events are over only when the merged delivery is Delivered (``consumers/flow.py``)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from connectors.connector import Action, Delivery
+
+MERGED_MAX = 100
+"""Deliveries in one, at most: what is read of a lane at once is bounded."""
+
+
+def can_merge(older: Delivery, newer: Delivery, action: Action) -> bool:
+    """Whether both are about the same thing: action, entity, and what the action's body says it is about."""
+    return (
+        older.action == newer.action
+        and older.entity == newer.entity
+        and all(older.body.get(name) == newer.body.get(name) for name in action.about)
+    )
+
+
+def merged(deliveries: Sequence[Delivery], action: Action) -> Delivery:
+    """One delivery for several, in log order (``can_merge`` holds between neighbours). It stands where the newest
+    stands. Its idempotency key is made of all of theirs: the same set has the same key and body whenever it is formed
+    again, another set has another key (one key with two bodies is an error at some vendors, a silent drop at others).
+    """
+    newest = deliveries[-1]
+    if len(deliveries) == 1:
+        return newest
+    body: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for delivery in deliveries:
+        body |= delivery.body
+        if action.fields_in is not None:
+            inner = delivery.body.get(action.fields_in)
+            fields |= dict(inner) if isinstance(inner, Mapping) else {}
+    if action.fields_in is not None:
+        body[action.fields_in] = fields
+    keys = "\n".join(delivery.idempotency_key for delivery in deliveries)
+    return replace(newest, body=body, idempotency_key=hashlib.sha256(keys.encode()).hexdigest())
+
+
+def without(delivery: Delivery, omit: Sequence[str], action: Action) -> Delivery | None:
+    """The delivery without those fields; None when nothing is left of it."""
+    if not omit:
+        return delivery
+    gone = frozenset(omit)
+    if action.fields_in is None:
+        body = {name: value for name, value in delivery.body.items() if name not in gone}
+        return replace(delivery, body=body) if set(body) - set(action.about) else None
+    inner = delivery.body.get(action.fields_in)
+    fields = {n: v for n, v in inner.items() if n not in gone} if isinstance(inner, Mapping) else {}
+    return replace(delivery, body={**delivery.body, action.fields_in: fields}) if fields else None
