@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # public, not in its __all__
 
 from consumers.control import TOPIC, ControlRecord, Definition, Start, definition_record, start_record, timestamp
+from consumers.heartbeat import TOPIC as HEARTBEAT
+from consumers.heartbeat import Heartbeat, farewell_record, heartbeat_record
 from tests.conftest import ROOT, Stack
 from tests.waiting import eventually
 
@@ -77,12 +79,22 @@ class Broker:
         return Consumer(usual | wanted)
 
     def produce(
-        self, topic: str, count: int, *, partition: int = 0, at_ms: int = 0, linger_ms: int = 0, value: bytes = b"v"
+        self,
+        topic: str,
+        count: int,
+        *,
+        partition: int = 0,
+        at_ms: int = 0,
+        linger_ms: int = 0,
+        value: bytes = b"v",
+        key: bytes | None = None,
+        event: str | None = None,
     ) -> None:
-        """One record a batch, unless ``linger_ms`` lets them gather."""
+        """One record a batch, unless ``linger_ms`` lets them gather. ``event``: the type that its envelope states."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": linger_ms, "log_level": 0})
         for _ in range(count):
-            producer.produce(topic, value, partition=partition, timestamp=at_ms)
+            headers: list[tuple[str, str | bytes | None]] = [] if event is None else [("ce_type", event.encode())]
+            producer.produce(topic, value, key, partition=partition, timestamp=at_ms, headers=headers)
             if not linger_ms:
                 producer.flush(10)
         assert producer.flush(10) == 0
@@ -121,13 +133,23 @@ class Broker:
 
     def control(self, *records: ControlRecord) -> None:
         """Write to backbone.control; the topic is made when it is not there."""
-        config = {"cleanup.policy": "compact"}
+        self._write(TOPIC, records, {"cleanup.policy": "compact"})
+
+    def beat(self, *heartbeats: Heartbeat) -> None:
+        """Write heartbeats as workers do; the topic is made when it is not there."""
+        self._write(HEARTBEAT, map(heartbeat_record, heartbeats), {"message.timestamp.type": "LogAppendTime"})
+
+    def farewell(self, *processes: str) -> None:
+        """As workers do when they leave."""
+        self._write(HEARTBEAT, map(farewell_record, processes), {"message.timestamp.type": "LogAppendTime"})
+
+    def _write(self, topic: str, records: Iterable[ControlRecord], config: dict[str, str]) -> None:
         with contextlib.suppress(KafkaException):  # it is there
-            self.admin.create_topics([NewTopic(TOPIC, 1, 1, config=config)])[TOPIC].result(30)
-        eventually(lambda: self.admin.list_topics(TOPIC, timeout=5).topics[TOPIC].partitions, about=f"{TOPIC}")
+            self.admin.create_topics([NewTopic(topic, 1, 1, config=config)])[topic].result(30)
+        eventually(lambda: self.admin.list_topics(topic, timeout=5).topics[topic].partitions, about=topic)
         producer = Producer({"bootstrap.servers": self.bootstrap, "log_level": 0})
         for key, value in records:
-            producer.produce(TOPIC, value, key)
+            producer.produce(topic, value, key)
         assert producer.flush(10) == 0
 
     def attach(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from connectors.connection import ConnectionView
 from consumers.control import (
     AttachedSubscription,
     Definition,
@@ -23,6 +26,7 @@ from consumers.control import (
     timestamp,
 )
 from consumers.deadletter import DeadLetter, letter_of
+from consumers.heartbeat import Heartbeat, Held, SubscriptionView
 from ops.deadletters import Found, OpenLetter
 from ops.diagnosis import missing_topics, not_read_yet, problems_of
 from ops.lag.attached import Header, header, subject_of
@@ -258,6 +262,19 @@ def attach(broker: Broker, make_topic: MakeTopic, prefix: str) -> Iterator[Attac
         broker.detach(name)
 
 
+@pytest.fixture
+def beat(broker: Broker, prefix: str) -> Iterator[Callable[..., str]]:
+    """Say as a worker of this test what it does; answers the worker's name. It leaves at the end of the test."""
+    process = f"{prefix}/1"
+
+    def say(*views: SubscriptionView, connections: tuple[ConnectionView, ...] = ()) -> str:
+        broker.beat(Heartbeat(process=process, at=time.time(), subscriptions=views, connections=connections))
+        return process
+
+    yield say
+    broker.farewell(process)
+
+
 def problems(name: str) -> list[tuple[str, str]]:
     found = backbone("status", "--output", "json")
     assert found.code == 0, found.err
@@ -296,9 +313,14 @@ def test_status_finds_stopped_late_and_unattended_subscriptions_worst_first(
 
 
 @pytest.mark.integration
-def test_a_running_member_that_is_level_is_well(broker: Broker, attach: Attach, prefix: str) -> None:
+def test_a_running_member_that_is_level_is_well_once_its_worker_is_heard(
+    broker: Broker, attach: Attach, prefix: str, beat: Callable[..., str]
+) -> None:
     topic = attach("well")
+    beat()
     member = broker.join(f"{prefix}.well", topic)
+    assert [kind for kind, _ in problems(f"{prefix}.well")] == ["not_seen"]
+    beat(SubscriptionView(name=f"{prefix}.well", partitions=2))
     assert problems(f"{prefix}.well") == []
     member.close()
 
@@ -360,6 +382,82 @@ def test_one_subscription_in_full(broker: Broker, attach: Attach, prefix: str) -
     assert human.code == 0
     assert "3f9a2c, attached" in human.out
     assert "NOBODY READS" in human.out
+
+
+def contract_with_an_email_as_its_key(project: Path) -> None:
+    """The project's contracts are its own from now on, and the key of accounts.UserErased is personal."""
+    shutil.copytree(ROOT / "schemas" / "events", project / "events")
+    file = project / "events" / "accounts" / "UserErased.avsc"
+    schema = json.loads(file.read_text())
+    (key,) = [field for field in schema["fields"] if field["name"] == schema["backbone"]["key"]]
+    key["personal_data"] = "email"
+    file.write_text(json.dumps(schema))
+    settings = project / "backbone.toml"
+    settings.write_text(settings.read_text().replace(f"{ROOT}/schemas/events", "events"))
+
+
+@pytest.mark.integration
+def test_what_the_workers_say_is_named_with_the_masked_key_of_the_record_at_its_origin(
+    broker: Broker, attach: Attach, prefix: str, beat: Callable[..., str], tmp_path: Path
+) -> None:
+    name = f"{prefix}.holds"
+    contract_with_an_email_as_its_key(tmp_path)
+    topic = attach("holds")
+    broker.produce(topic, 1, key=b"ana@example.org", event="accounts.UserErased", at_ms=int(time.time() * 1000))
+    broker.produce(topic, 1, key=b"INV-7", event="billing.InvoiceCreated", at_ms=int(time.time() * 1000))
+    broker.produce(topic, 2, key=b"who", event="no.SuchEvent")
+    now = time.time()
+    held = tuple(
+        Held(origin=f"{topic}/0/{offset}", why="retry", since=now - 900 + offset, waiting=41, reason="http_500")
+        for offset in (0, 1, 2, 99)
+    )
+    parked = (Held(origin=f"{topic}/0/1", why="parked", since=now - 3600, waiting=7, reason="invalid_channel"),)
+    circuit = ConnectionView(
+        name="slack", state="open", reason="timeout", until=now + 60, in_flight=0, quota_used=0.4, waiting=1
+    )
+    process = beat(
+        SubscriptionView(name=name, held=held, held_total=30, parked=parked, parked_keys=1, records_per_s=1.5),
+        connections=(circuit,),
+    )
+    found = dict(problems(name))
+    assert found["key_held"].startswith(f"{topic}/0/0, accounts.UserErased of ‹email›: ")
+    assert "41 events wait behind it. 29 more keys are held." in found["key_held"]
+    assert found["keys_parked"].startswith("1 key is parked behind open dead letters; the oldest: ")
+    assert f"{topic}/0/1, billing.InvoiceCreated of INV-7, 7 events wait behind it" in found["keys_parked"]
+    overview = backbone("status", "--output", "json")
+    (row,) = [row for row in overview.data["subscriptions"] if row["name"] == name]
+    assert row["held_by"][:3] == ["no worker", "open circuit", "held key"]
+    assert (row["held_keys"], row["parked_keys"], row["records_per_second"]) == (30, 1, 1.5)
+    assert "ana@example.org" not in overview.out
+    assert "open circuit" in backbone("status").out
+
+    answer = backbone("status", name, "--output", "json")
+    assert answer.code == 0, answer.err
+    assert [(one["event"], one["key"]) for one in answer.data["held"]][1:] == [
+        ("billing.InvoiceCreated", "INV-7"), ("no.SuchEvent", "‹not shown›"), (None, None),
+    ]  # fmt: skip
+    assert answer.data["connection"]["over_workers"]["state"] == "open"
+    assert [p["kind"] for p in answer.data["problems"]][:3] == ["nobody_reads", "circuit_open", "key_held"]
+    human = backbone("status", name)
+    assert "HELD RECORD" in human.out
+    assert "26 more are held." in human.out
+    assert "slack, open, 40% of its rate used" in human.out
+    assert "ana@example.org" not in human.out + answer.out
+    assert process not in human.out, "it is no member of the group"
+
+
+@pytest.mark.integration
+def test_a_member_is_shown_with_what_its_process_said(
+    broker: Broker, attach: Attach, prefix: str, beat: Callable[..., str]
+) -> None:
+    name = f"{prefix}.member"
+    topic = attach("member")
+    process = beat(SubscriptionView(name=name, partitions=2, unfinished=12, records_per_s=3.25))
+    member = broker.join(name, topic, client_id=f"backbone-{process.replace('/', '-')}")
+    (shown,) = backbone("status", name, "--output", "json").data["members"]
+    assert (shown["process"], shown["state"], shown["unfinished"]) == (process, "running", 12)
+    assert shown["heard_seconds"] < 40
+    member.close()
 
 
 @pytest.mark.integration
