@@ -11,8 +11,9 @@ status                             outcome of every delivery                    
 any other 2xx, 2xx without JSON    Unknown(not_understood)
 303                                Unknown(redirected)                                   it may have been acted on
 other 3xx                          Unavailable(redirected, needs_operator)               never followed
-401 / 403 / 410                    Unavailable(unauthorized / forbidden / gone,
-                                   needs_operator)
+401                                Unavailable(unauthorized, needs_operator)             after one refresh where the
+                                                                                         connection has one
+403 / 410                          Unavailable(forbidden / gone, needs_operator)
 408                                Unknown(timeout)
 409                                RetryLater(conflict); in a batch Rejected(scope=call)  one alone may poison a batch
 423                                Unavailable(locked, entity), 2 s or Retry-After
@@ -36,24 +37,28 @@ nothing, and an error names nobody             alone: by that error's category; 
 nothing, and no error left                     Unknown(no_result)
 =============================================  =====================================================================
 
+A refresh of the token that is refused (any other 4xx) is Unavailable(refresh_refused, needs_operator).
+
 HubSpot's messages quote values, so none is kept: ``detail`` holds codes, property names and the correlation id.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
 from connectors.hubspot.actions import LIFECYCLE_STAGES, PROPERTY
 from connectors.hubspot.settings import HubSpotSettings
-from connectors.transport import Answer, Result, Transport, pause_until, retry_after, unanswered
+from connectors.token import Fresh, Tokens
+from connectors.transport import Answer, Result, Transport, as_json, pause_until, retry_after, unanswered
 
 STATUS: Mapping[int, Outcome] = {
     303: Unknown("redirected"),
@@ -62,8 +67,8 @@ STATUS: Mapping[int, Outcome] = {
     408: Unknown("timeout"),
     410: Unavailable("gone", needs_operator=True),
     423: Unavailable("locked", timedelta(seconds=2), scope="entity"),
-    429: Unavailable("rate_limited", timedelta(seconds=10)),
-    477: Unavailable("migrating", timedelta(minutes=1)),
+    429: Unavailable("rate_limited", timedelta(seconds=10), limited=True),
+    477: Unavailable("migrating", timedelta(minutes=1), limited=True),
     **dict.fromkeys((502, 503, 504, 521, 522, 523, 524), Unavailable("unavailable")),
 }
 POLICY_WAITS: Mapping[str, timedelta] = {
@@ -89,29 +94,42 @@ PERMANENT = frozenset(
 )
 """Categories of an item's error that will not heal by asking again."""
 
+CHECK_PATH = "/account-info/v3/details"
+TOKEN_PATH = "/oauth/v1/token"
+TOKEN = re.compile(r"[!-~]{1,4096}\Z")
+TOKEN_SECONDS_MAX = 86_400.0
 CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}\Z")
 CORRELATION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 class HubSpot:
-    """One HubSpot account (a ``connectors.connector.Connector``)."""
+    """One HubSpot account (a ``connectors.connector.Connector`` that also ``Checks``)."""
 
-    __slots__ = ("_transport", "_unique", "_upsert_path", "pause_until")
+    __slots__ = ("_answered", "_oauth", "_tokens", "_transport", "_unique", "_upsert_path", "pause_until")
 
     def __init__(self, settings: HubSpotSettings) -> None:
         self.pause_until = 0.0
+        self._answered: Mapping[str, str] = {}
         self._unique = settings.unique_property
         self._upsert_path = settings.upsert_path
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        self._tokens: Tokens | None = None
+        if settings.token is not None:
+            headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+        else:
+            self._oauth, self._tokens = settings, Tokens(self._fetch_token)
         self._transport = Transport(
-            settings.base_url,
-            headers={
-                "Authorization": f"Bearer {settings.token.get_secret_value()}",
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-            },
-            timeout_s=settings.timeout_s,
-            connections=settings.connections,
+            settings.base_url, headers=headers, timeout_s=settings.timeout_s, connections=settings.connections
         )
+
+    @property
+    def quota_used(self) -> float | None:
+        """How much of HubSpot's rolling window is used, 0..1, as its last answer said; None when it did not."""
+        most = self._answered.get("X-HubSpot-RateLimit-Max", "")
+        left = self._answered.get("X-HubSpot-RateLimit-Remaining", "")
+        if not (_is_count(most) and _is_count(left)) or int(most) == 0:
+            return None
+        return min(1.0, max(0.0, 1 - int(left) / int(most)))
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Upsert the contacts of the batch in one call."""
@@ -134,17 +152,67 @@ class HubSpot:
             )
         if not inputs:
             return [refused[index] for index in range(len(batch))]
-        body = json.dumps({"inputs": inputs}).encode()
-        result = await self._transport.request("POST", self._upsert_path, body=body)
-        answered = iter(classify(result, asked, self._unique))
-        if isinstance(result, Answer):
-            self.pause_until = pause_until(self.pause_until, quota_wait(result))
+        body = as_json({"inputs": inputs})
+        result = await self._request("POST", self._upsert_path, body)
+        if isinstance(result, Unavailable):
+            answered = iter([result] * len(asked))
+        else:
+            answered = iter(classify(result, asked, self._unique))
         if not refused:
             return list(answered)
         return [refused[index] if index in refused else next(answered) for index in range(len(batch))]
 
+    async def check(self) -> Outcome:
+        """Ask for the account's own details: any credential that works may."""
+        result = await self._request("GET", CHECK_PATH, None)
+        if isinstance(result, Unavailable):
+            return result
+        if not isinstance(result, Answer):
+            return unanswered(result)
+        document = result.json()
+        if result.status == 200:
+            account = document.get("portalId") if isinstance(document, dict) else None
+            return Unknown("not_understood") if account is None else Delivered(str(account)[:40])
+        return _whole_call(result, document, alone=True)
+
     async def close(self) -> None:
+        if self._tokens is not None:
+            await self._tokens.close()
         await self._transport.close()
+
+    async def _request(self, method: str, path: str, body: bytes | None) -> Result | Unavailable:
+        """Ask with a token that works; after a 401 once more with a new one. Unavailable: there is no token."""
+        if self._tokens is None:
+            result = await self._transport.request(method, path, body=body)
+        else:
+            token = await self._tokens.current()
+            if isinstance(token, Unavailable):
+                return token
+            result = await self._transport.request(method, path, body=body, headers=_bearer(token))
+            if isinstance(result, Answer) and result.status == 401:
+                token = await self._tokens.renew(token)
+                if isinstance(token, Unavailable):
+                    return token
+                result = await self._transport.request(method, path, body=body, headers=_bearer(token))
+        if isinstance(result, Answer):
+            self._answered = result.headers
+            self.pause_until = pause_until(self.pause_until, quota_wait(result))
+        return result
+
+    async def _fetch_token(self) -> Fresh | Unavailable:
+        """An access token for the refresh token (HubSpot: 30 minutes)."""
+        secret, refresh = self._oauth.client_secret, self._oauth.refresh_token
+        assert secret is not None
+        assert refresh is not None
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": self._oauth.client_id,
+            "client_secret": secret.get_secret_value(),
+            "refresh_token": refresh.get_secret_value(),
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        result = await self._transport.request("POST", TOKEN_PATH, body=urlencode(form).encode(), headers=headers)
+        return classify_token(result)
 
 
 # -- what is sent -------------------------------------------------------------------------------------------------
@@ -196,6 +264,10 @@ def wire_value(value: object) -> str | None:
             return None
 
 
+def _bearer(token: str) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
 # -- what comes back ----------------------------------------------------------------------------------------------
 
 
@@ -234,7 +306,25 @@ def _waiting(known: Unavailable, answer: Answer, document: Any) -> Unavailable:
             after = POLICY_WAITS.get(str(document.get("policyName", "")).upper(), after)
     elif answer.status == 423:
         after = max(after, LOCK_WAIT_MIN)
-    return Unavailable(known.reason, after, scope=known.scope)
+    return replace(known, after=after)
+
+
+def classify_token(result: Result) -> Fresh | Unavailable:
+    """What the answer to a refresh means. Nothing of ours was sent yet: it is a token or Unavailable, never Unknown."""
+    if not isinstance(result, Answer):
+        return Unavailable(f"token_{result.reason}")
+    document = result.json()
+    if result.status == 200:
+        said = document if isinstance(document, dict) else {}
+        token, seconds = said.get("access_token"), said.get("expires_in")
+        if isinstance(token, str) and TOKEN.match(token) and isinstance(seconds, (int, float)) and seconds > 0:
+            return Fresh(token, min(float(seconds), TOKEN_SECONDS_MAX))
+        return Unavailable("token_not_understood")
+    if result.status in (429, 477) or result.status >= 500:
+        known = STATUS[429] if result.status < 500 else Unavailable("token_unavailable")
+        assert isinstance(known, Unavailable)
+        return _waiting(known, result, document)
+    return Unavailable("refresh_refused", needs_operator=True)
 
 
 def quota_wait(answer: Answer) -> timedelta | None:
@@ -251,7 +341,7 @@ def quota_wait(answer: Answer) -> timedelta | None:
         return POLICY_WAITS["DAILY"]
     if headers.get("X-HubSpot-RateLimit-Remaining") == "0":
         window = headers.get("X-HubSpot-RateLimit-Interval-Milliseconds", "")
-        window_ms = int(window) if window.isascii() and window.isdigit() and len(window) < 9 else 10_000
+        window_ms = int(window) if _is_count(window) else 10_000
         return timedelta(milliseconds=min(window_ms / 10, 60_000))
     return None
 
@@ -330,6 +420,10 @@ def _delivered(result: Mapping[str, Any], delivery: Delivery) -> Delivered:
         kept = properties.get("lifecyclestage", sent) if isinstance(properties, dict) else sent
         note = None if kept == sent else "lifecyclestage_kept"
     return Delivered(str(reference) if isinstance(reference, (str, int)) else None, note)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 12
 
 
 def _detail(document: Any) -> str:

@@ -36,26 +36,28 @@ metadata, where a person or a reconciliation finds duplicates.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic import ValidationError
 
 from connectors.connector import Delivered, Delivery, JsonValue, Outcome, Rejected, RetryLater, Unavailable, Unknown
 from connectors.slack.actions import MessagePost
 from connectors.slack.settings import SlackSettings
-from connectors.transport import Answer, Result, Transport, pause_until, retry_after, unanswered
+from connectors.transport import Answer, Result, Transport, as_json, pause_until, retry_after, unanswered
 
 NAMESPACE = UUID("6f1d1c2e-7c56-5b0a-9d0e-2f6a4f0d7b11")
 """Of our client_msg_ids. Never change it: the same key must give the same id for ever."""
+_NAMESPACE = NAMESPACE.bytes
+
+_check = MessagePost.__pydantic_validator__.validate_python
 
 METADATA_TYPE = "event_backbone_delivery"
-
-_as_json = json.JSONEncoder(allow_nan=False).encode
 
 ERRORS: Mapping[str, str] = {
     "needs_operator": """access_denied account_inactive deprecated_endpoint ekm_access_denied enterprise_is_restricted
@@ -117,7 +119,8 @@ class Slack:
         if isinstance(message, Rejected):
             return message
         try:
-            wire = _as_json(message).encode()
+            json.dumps(message.get("blocks"), allow_nan=False)
+            wire = as_json(message)
         except (TypeError, ValueError, RecursionError):
             return Rejected("invalid_body", "blocks: holds what JSON cannot say")
         result = await self._transport.request("POST", "/chat.postMessage", body=wire)
@@ -128,8 +131,10 @@ class Slack:
 
 
 def client_msg_id(idempotency_key: str) -> str:
-    """The same for the same key, for ever."""
-    return str(uuid5(NAMESPACE, idempotency_key))
+    """The same for the same key, for ever: its UUIDv5 (RFC 9562 5.5), written without the cost of a UUID object."""
+    digits = hashlib.sha1(_NAMESPACE + idempotency_key.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def wire_message(delivery: Delivery) -> dict[str, Any] | Rejected:
@@ -138,7 +143,7 @@ def wire_message(delivery: Delivery) -> dict[str, Any] | Rejected:
         return Rejected("unknown_action", delivery.action[:100])
     body = {name: _text(value) for name, value in delivery.body.items()}
     try:
-        MessagePost.model_validate(body, strict=True)  # strict: what passes is what was given
+        _check(body, strict=True)  # strict: what passes is what was given
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         # an unknown field's name is the author's, a known one's is ours; types are pydantic's: none is data

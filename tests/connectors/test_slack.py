@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
 from connectors.slack import CONNECTOR
 from connectors.slack.actions import MessagePost
-from connectors.slack.connector import ERRORS, MEANING, classify, client_msg_id, wire_message
+from connectors.slack.connector import ERRORS, MEANING, NAMESPACE, classify, client_msg_id, wire_message
 from connectors.transport import Answer, Lost, NotSent
 from tests.connectors.conftest import OpenFaked
 from tests.connectors.samples import ask, delivery
@@ -109,6 +109,11 @@ def test_the_key_goes_on_the_wire_as_a_stable_id_and_in_the_metadata() -> None:
     assert UUID(wire["client_msg_id"]).version == 5
     assert wire["metadata"]["event_payload"] == {"idempotency_key": one.idempotency_key}
     assert client_msg_id("a" * 64) == "7ebc218e-b29d-5e3f-a1e0-c73e26a05d90"
+
+
+@given(st.text(alphabet="0123456789abcdef"))
+def test_message_ids_are_the_uuids_of_the_standard(key: str) -> None:
+    assert client_msg_id(key) == str(uuid5(NAMESPACE, key))
 
 
 def test_times_and_decimals_go_as_text() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,8 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.connector import Unavailable, Unknown
-from connectors.transport import WAIT_MAX, Answer, Lost, NotSent, Transport, pause_until, retry_after, unanswered
+from connectors.connector import JsonValue, Unavailable, Unknown
+from connectors.transport import (
+    WAIT_MAX,
+    Answer,
+    Lost,
+    NotSent,
+    Transport,
+    as_json,
+    pause_until,
+    retry_after,
+    unanswered,
+)
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -329,6 +340,22 @@ def test_any_retry_after_is_a_bounded_wait_or_none(value: str, date: str) -> Non
 def test_any_body_is_json_or_none(body: bytes) -> None:
     Answer(200, {}, body).json()
     assert Answer(200, {}, b"[" * 100_000).json() is None
+
+
+def test_half_a_surrogate_pair_in_an_answer_does_not_make_it_unreadable() -> None:
+    """Vendors in Java cut texts in the middle of an emoji; the quick parser refuses such an answer."""
+    assert Answer(400, {}, b'{"message": "too long: \\ud83d"}').json() == {"message": "too long: \ud83d"}
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_what_is_sent_as_json_reads_back_the_same(document: JsonValue) -> None:
+    assert json.loads(as_json(document)) == document
+    assert json.loads(as_json({"cut": "\ud83d"})) == {"cut": "\ud83d"}
 
 
 def test_a_pause_is_only_ever_made_longer() -> None:
