@@ -9,16 +9,28 @@ import itertools
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
 from connectors.connector import ConnectorType, Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable
 from connectors.transport import Lost, NotSent, unanswered
 from consumers.expressions.values import plain
+from consumers.merging import MERGED_MAX, can_merge, merged
 from consumers.pipeline import NotOurs, Pipeline, Refused, ToDeliver, Wanted
-from consumers.settlement import Attempts, Finish, Halve, Hold, PauseConnection, SetAside, StopConnection, decide
-from consumers.subscription import Subscription
+from consumers.settlement import (
+    Attempts,
+    Finish,
+    Halve,
+    Hold,
+    LookUp,
+    PauseConnection,
+    SetAside,
+    StopConnection,
+    decide,
+    decide_look_up,
+)
+from consumers.subscription import Policies, Subscription
 from schemas.codec import Decoder, Encoder
 from schemas.contract import Contract, Contracts
 from schemas.datum import example, from_json
@@ -30,9 +42,10 @@ from schemas.registry import Registry, open_registry
 
 STEPS_MAX: Final = 1_000
 WHEN: Final = datetime(2026, 5, 1, 12, tzinfo=UTC)
-"""The time of a test's events where it does not say one."""
+"""The time of a test's events where it does not say one, and the time at which the test begins unless one of its
+events is newer: an event with an earlier time has waited since then."""
 _PAUSE_S: Final = 30.0
-_FAILURES: Final = ("ok", "timeout", "cut", "refused", "busy")
+_FAILURES: Final = ("ok", "timeout", "cut", "refused", "busy", "found", "missing")
 _names = itertools.count()
 
 
@@ -54,8 +67,8 @@ def answer(word: str) -> Answer:
     parts = _WORD.match(word.strip())
     if parts is None:
         raise InputError(
-            "A vendor's answer is ok, a status like 429 or 500, or one of timeout, cut, refused, busy; "
-            "then perhaps 'after 2s' (its Retry-After) or 'for 20m' (so long)."
+            "A vendor's answer is ok, a status like 429 or 500, or one of timeout, cut, refused, busy, and to a "
+            "look-up found or missing; then perhaps 'after 2s' (its Retry-After) or 'for 20m' (so long)."
         )
     what = parts["what"]
     after = parse_duration(parts["after"]) if parts["after"] else None
@@ -82,6 +95,8 @@ def outcome_of(said: Answer, connector: ConnectorType) -> Outcome:
             return unanswered(NotSent("refused"))
         case "busy":
             return Unavailable("busy", said.after, scope="entity")
+        case "found" | "missing":
+            raise InputError(f"'{said.failure}' answers a look-up, and none is asked here.")
     status = said.status or 200
     if connector.answered is not None and status >= 300:
         return connector.answered(status, said.after)
@@ -152,25 +167,86 @@ def _results(
     pipeline: Pipeline,
 ) -> Iterator[Result]:
     script = deque(answer(word) for word in test.get("vendor", []))
-    for index, given in enumerate(test["given"]):
-        record = _record(given, index, contracts[given["event"]], registry)
-        routed = pipeline.route(record)
-        if routed is False:
+    records = [_record(given, index, contracts[given["event"]], registry) for index, given in enumerate(test["given"])]
+    begins = max(WHEN.timestamp(), *(record.timestamp / 1000 for record in records))
+    ours: list[_Ours] = []
+    for given, record in zip(test["given"], records, strict=True):
+        if pipeline.route(record) is False:
             continue
         projection = pipeline.project(record)
         while isinstance(projection, Wanted):
             decoder.load(projection.schema)
             projection = pipeline.project(record)
-        match projection:
-            case NotOurs():
-                continue
-            case Refused():
-                reason = f"{projection.rejected.reason}: {projection.rejected.detail}"
-                yield Result(given["event"], projection.kind, 0, reason)
-            case ToDeliver():
-                yield _delivered(projection, subscription, script)
-            case _:
-                assert_never(projection)
+        if not isinstance(projection, NotOurs):
+            age = begins - record.timestamp / 1000
+            ours.append(_Ours(given["event"], (record.topic, record.key), projection, age))
+    results: dict[int, Result] = {}
+    for members in _groups(ours, subscription):
+        results |= _settled([ours[index] for index in members], members, subscription, script)
+    for index in range(len(ours)):
+        yield results[index]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """One event of the test that is for this subscription; ``age`` in seconds when the test begins."""
+
+    event: str
+    lane: tuple[str, bytes | None]
+    projection: Refused | ToDeliver
+    age: float
+
+    def expires_in(self, policies: Policies) -> float | None:
+        return None if policies.expire_after is None else policies.expire_after.total_seconds() - self.age
+
+
+def _groups(ours: Sequence[_Ours], subscription: Subscription) -> list[list[int]]:
+    """Which events are asked of the vendor together, by their places: with ``send: latest`` neighbours of a lane that
+    are about the same thing (all events of a test wait at once), else each alone. In the order of their first."""
+    groups: list[list[int]] = []
+    last: dict[tuple[str, bytes | None], list[int]] = {}
+    for index, one in enumerate(ours):
+        group = last.get(one.lane)
+        if group is not None and _merges(ours[group[-1]], one, subscription) and len(group) < MERGED_MAX:
+            group.append(index)
+        else:
+            groups.append([index])
+            last[one.lane] = groups[-1]
+    return groups
+
+
+def _merges(older: _Ours, newer: _Ours, subscription: Subscription) -> bool:
+    if subscription.policies.send != "latest":
+        return False
+    if not isinstance(older.projection, ToDeliver) or not isinstance(newer.projection, ToDeliver):
+        return False
+    if any((left := one.expires_in(subscription.policies)) is not None and left <= 0 for one in (older, newer)):
+        return False
+    action = subscription.connector.actions[newer.projection.delivery.action]
+    return action.upsert and can_merge(older.projection.delivery, newer.projection.delivery, action)
+
+
+def _settled(
+    members: Sequence[_Ours], places: Sequence[int], subscription: Subscription, script: deque[Answer]
+) -> dict[int, Result]:
+    """What came of the events of one group, by their places."""
+    newest = members[-1]
+    deliveries = []
+    for one in members:
+        if isinstance(one.projection, Refused):
+            rejected = one.projection.rejected
+            return {places[0]: Result(one.event, one.projection.kind, 0, f"{rejected.reason}: {rejected.detail}")}
+        deliveries.append(one.projection.delivery)
+    carrier = merged(deliveries, subscription.connector.actions[deliveries[-1].action])
+    came = _delivered(carrier, newest, subscription, script)
+    if len(members) > 1 and came.outcome == "rejected":  # one of them may be to blame: each is asked alone
+        alone = zip(members, places, deliveries, strict=True)
+        return {place: _delivered(delivery, one, subscription, script) for one, place, delivery in alone}
+    older = {
+        place: replace(came, event=one.event, outcome="merged" if came.outcome == "delivered" else came.outcome)
+        for one, place in zip(members, places, strict=True)
+    }
+    return older | {places[-1]: came}
 
 
 def _record(given: Mapping[str, Any], index: int, contract: Contract, registry: Registry) -> Record:
@@ -196,31 +272,41 @@ def _record(given: Mapping[str, Any], index: int, contract: Contract, registry: 
     return Record(contract.topic, 0, index, encoded.key, encoded.value, headers, milliseconds)
 
 
-def _delivered(projection: ToDeliver, subscription: Subscription, script: deque[Answer]) -> Result:
+def _delivered(delivery: Delivery, of: _Ours, subscription: Subscription, script: deque[Answer]) -> Result:
     """One delivery against the script, on a clock that only waiting moves."""
-    attempts, now, ends = Attempts(), 0.0, None
-    delivery, event = projection.delivery, projection.event.type
+    attempts, now = Attempts(), 0.0
+    event, policies = of.event, subscription.policies
+    expires = of.expires_in(policies)
+    ends: float | None = None
+    asking = False
     for _ in range(STEPS_MAX):
-        said = script[0] if script else Answer(failure="ok")
-        if said.lasting is None or (ends is not None and now >= ends):
-            if script:
-                script.popleft()
-            if said.lasting is not None:
-                ends = None
-                continue
-        elif ends is None:
-            ends = now + said.lasting.total_seconds()
-        decision = decide(
-            outcome_of(said, subscription.connector), attempts, subscription.policies,
-            now=now, alone=True, others_succeed=True, random=lambda: 0.5,
-        )  # fmt: skip
+        if expires is not None and now >= expires and not asking:
+            return Result(event, "expired", attempts.count, delivery=delivery)
+        if asking:
+            found = Delivered() if _found(script) else None
+            decision = decide_look_up(found, attempts, policies, now=now, random=lambda: 0.5)
+        else:
+            said = script[0] if script else Answer(failure="ok")
+            if said.lasting is None or (ends is not None and now >= ends):
+                if script:
+                    script.popleft()
+                if said.lasting is not None:
+                    ends = None
+                    continue
+            elif ends is None:
+                ends = now + said.lasting.total_seconds()
+            outcome = outcome_of(said, subscription.connector)
+            decision = decide(
+                outcome, attempts, policies, now=now, alone=True, others_succeed=True, random=lambda: 0.5
+            )  # fmt: skip
+        asking = isinstance(decision, LookUp)
         match decision:
             case Finish():
-                outcome = type(decision.outcome).__name__.lower()
-                return Result(event, outcome, attempts.count, delivery=delivery)
+                name = type(decision.outcome).__name__.lower()
+                return Result(event, name, attempts.count, delivery=delivery)
             case SetAside():
                 return Result(event, decision.outcome, attempts.count, decision.reason, delivery)
-            case Hold():
+            case Hold() | LookUp():
                 now += max(decision.seconds, 0.001)
             case PauseConnection():
                 now += _PAUSE_S if decision.seconds is None else max(decision.seconds, 0.001)
@@ -231,6 +317,11 @@ def _delivered(projection: ToDeliver, subscription: Subscription, script: deque[
             case _:
                 assert_never(decision)
     return Result(event, "waiting", attempts.count, "it never ends", delivery)
+
+
+def _found(script: deque[Answer]) -> bool:
+    """What the vendor says to a look-up: the next word if it is one for that, else that it is not there."""
+    return bool(script) and script[0].failure in ("found", "missing") and script.popleft().failure == "found"
 
 
 # -- what was expected ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import yaml
 
 from connectors.connector import Delivered, Rejected, RetryLater, Unavailable, Unknown
 from consumers.rehearsal import Verdict, answer, outcome_of, rehearse
+from consumers.subscription import load_text
 from schemas.errors import InputError
-from tests.consumers.shop import CONTRACTS, NOTES, loaded, route
+from tests.consumers.shop import CONTRACTS, HEAD, NOTES, loaded, route
 
 TEXT = route("{title: '{{ data.currency | upper }}', amount: '{{ data.total_minor }}', when: '{{ data.at }}'}").replace(
     "    action", "    where: data.total_minor > 10\n    action"
@@ -51,6 +53,77 @@ def test_the_vendors_script_is_settled_as_in_production(
 def test_hold_sets_an_unknown_outcome_aside(tmp_path: Path) -> None:
     text = TEXT.replace("routes:", "policies: {on_unknown: hold}\nroutes:")
     assert verdict(tmp_path, {"vendor": ["timeout"], "expect": [{"outcome": "unknown", "attempts": 1}]}, text).passed
+
+
+@pytest.mark.parametrize(
+    ("vendor", "outcome", "attempts"),
+    [
+        (["timeout", "ok"], "delivered", 2),  # a look-up that is not answered otherwise did not find it
+        (["timeout", "missing", "ok"], "delivered", 2),
+        (["timeout", "found"], "delivered", 1),
+        (["500", "cut", "found"], "delivered", 2),
+    ],
+)
+def test_a_lost_answer_is_looked_up(tmp_path: Path, vendor: list[str], outcome: str, attempts: int) -> None:
+    text = TEXT.replace("routes:", "policies: {on_unknown: look_up}\nroutes:")
+    expected = {"outcome": outcome, "attempts": attempts}
+    test = {"name": "a test", "given": [{"event": "shop.Ordered"}], "vendor": vendor, "expect": [expected]}
+    asking = {"notes": replace(NOTES, look_up=True)}
+    subscription = load_text(
+        "notes-test", text + yaml.safe_dump({"tests": [test]}), contracts=CONTRACTS, connections=asking, folder=tmp_path
+    )
+    (found,) = rehearse(subscription, CONTRACTS)
+    assert found.differences == ()
+
+
+def test_a_word_for_a_look_up_is_refused_where_none_is_asked(tmp_path: Path) -> None:
+    (difference,) = verdict(tmp_path, {"vendor": ["found"], "expect": [{}]}).differences
+    assert "answers a look-up, and none is asked" in difference
+
+
+@pytest.mark.parametrize(
+    ("given", "vendor", "outcome"),
+    [
+        ({"time": "2026-05-01T10:59:00Z"}, [], "expired"),
+        ({"time": "2026-05-01T11:01:00Z"}, [], "delivered"),
+        ({"time": "2026-05-02T12:00:00Z"}, [], "delivered"),  # the newest event is of now
+        ({}, ["503 for 2h"], "expired"),
+        ({}, ["503 for 30m"], "delivered"),
+    ],
+)
+def test_what_is_too_old_before_it_can_be_sent_expires(
+    tmp_path: Path, given: dict[str, str], vendor: list[str], outcome: str
+) -> None:
+    text = TEXT.replace("routes:", "policies: {expire_after: 1h}\nroutes:")
+    test = {"given": [{"event": "shop.Ordered", **given}], "vendor": vendor, "expect": [{"outcome": outcome}]}
+    assert verdict(tmp_path, test, text).differences == ()
+
+
+LATEST = (
+    HEAD + "policies: {send: latest, retry: {attempts: 1, within: 1s}}\nroutes:\n"
+    "  - {event: shop.Ordered, action: note.put, entity: '{{ data.order_id }}', "
+    "body: {title: '{{ data.currency }}', amount: '{{ data.total_minor }}'}}\n"
+    "  - {event: shop.Cancelled, action: note.put, body: {title: '{{ data.reason }}'}}\n"
+)
+TWO = [{"event": "shop.Ordered"}, {"event": "shop.Cancelled", "data": {"reason": "late"}}]
+OTHER = {"event": "shop.Ordered", "data": {"order_id": "o-2"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "vendor", "expect"),
+    [
+        (TWO, [], [{"outcome": "merged"}, {"outcome": "delivered", "body": {"title": "late", "amount": 1250}}]),
+        (TWO, [500, "ok"], [{"outcome": "merged"}, {"outcome": "delivered", "attempts": 2}]),
+        # refused together, each is asked alone
+        (TWO, [422, 422, "ok"], [{"outcome": "rejected"}, {"outcome": "delivered", "without": ["amount"]}]),
+        # another entity between them is another lane: it neither merges nor keeps them apart
+        ([TWO[0], OTHER, TWO[1]], [], [{"outcome": "merged"}, {"entity": "o-2"}, {"outcome": "delivered"}]),
+    ],
+)
+def test_with_send_latest_waiting_events_about_one_thing_are_one_delivery(
+    tmp_path: Path, given: list[dict[str, Any]], vendor: list[Any], expect: list[dict[str, Any]]
+) -> None:
+    assert verdict(tmp_path, {"given": given, "vendor": vendor, "expect": expect}, LATEST).differences == ()
 
 
 def test_given_events_are_completed_by_the_contracts_examples_and_times_by_their_text(tmp_path: Path) -> None:
