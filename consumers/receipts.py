@@ -19,7 +19,7 @@ from consumers.offsets import Ended
 from schemas.event import Event, Record
 
 if TYPE_CHECKING:
-    from connectors.connector import Delivery
+    from connectors.connector import Action, Delivery
     from consumers.inbox import InboxOrder
     from consumers.subscription import Route, Subscription
 
@@ -163,9 +163,13 @@ class ReceiptForm:
         return sorted(fields) if isinstance(fields, Mapping) else []
 
     def _about(self, delivery: Delivery, personal: bool) -> str:
-        names = self._actions[delivery.action].about
-        text = " ".join(str(delivery.body.get(name, "")) for name in names)
+        text = about_text(delivery, self._actions[delivery.action])
         return self._maybe(text, personal) if text else ""
+
+
+def about_text(delivery: Delivery, action: Action) -> str:
+    """What a delivery is about beside its entity (sql: the table), as receipts say it; empty where there is nothing."""
+    return " ".join(str(delivery.body.get(name, "")) for name in action.about)
 
 
 def needs_key(subscription: Subscription) -> bool:
