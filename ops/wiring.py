@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from connectors.breaker import Circuit
@@ -15,6 +16,8 @@ from consumers.pipeline import Pipeline
 from consumers.receipt_writer import ReceiptWriter
 from consumers.receipts import ReceiptForm, needs_key
 from consumers.subscription import Subscription
+from ops.ledger.connector import TYPE as LEDGER_TYPE
+from ops.ledger.subscription import built_in
 from producers.uuid7 import uuid7
 from schemas.codec import Decoder, SchemaWanted
 from schemas.contract import engine_contracts
@@ -44,12 +47,20 @@ class Wiring:
         self._contracts = app.contracts
         self._encoder = app.encoder
         self._engine_contracts = engine_contracts()
+        self._ledger = built_in(app)
+
+    @property
+    def builtin(self) -> dict[str, AttachedSubscription]:
+        """The backbone's own subscriptions in this context, by name: the ledger, where one is kept."""
+        return {} if self._ledger is None else {self._ledger.name: self._ledger.attached}
 
     def subscription(self, attached: AttachedSubscription) -> Subscription:
         """The subscription as it was attached: the text and the events that ``backbone.control`` holds, projections
-        from the project's files, which must be the same. Blocks on reading files."""
+        from the project's files, which must be the same. Blocks on reading files, or on making the ledger ready."""
         from consumers.subscription import load_text
 
+        if self._ledger is not None and attached.name == self._ledger.name:
+            return self._ledger.subscription()
         definition = attached.definition
         assert definition is not None
         return load_text(
@@ -67,11 +78,23 @@ class Wiring:
 
     def connection(self, name: str) -> Connection:
         """A connection opened with this context's settings; InputError when it has none here."""
+        if self._ledger is not None and name == self._ledger.name:
+            return Connection(name, LEDGER_TYPE, self._ledger.connector(), observer=self._connection_changed(name))
         resolved = self._context.connection(name)
         kind = self._connector_types.get(resolved.connector)
         if kind is None:
             raise InputError(f"The connection '{name}' needs the connector '{resolved.connector}': install it.")
 
+        return Connection(
+            name,
+            kind,
+            kind.open(resolved.settings(kind)),
+            observer=self._connection_changed(name),
+            quota=resolved.quota,
+            circuit=Circuit.of(resolved.circuit_open_s),
+        )
+
+    def _connection_changed(self, name: str) -> Callable[[ConnectionState, str, float], None]:
         def changed(state: ConnectionState, reason: str, seconds: float) -> None:
             match state:
                 case "running":
@@ -87,14 +110,7 @@ class Wiring:
                 case "stopped":
                     self._observe(facts.ConnectionStopped(name, reason))
 
-        return Connection(
-            name,
-            kind,
-            kind.open(resolved.settings(kind)),
-            observer=changed,
-            quota=resolved.quota,
-            circuit=Circuit.of(resolved.circuit_open_s),
-        )
+        return changed
 
     def receipts(self, subscription: Subscription) -> ReceiptWriter | None:
         """None for one that reads the backbone's own topics. InputError where personal values would be recorded and

@@ -165,6 +165,7 @@ def _attaching(
         # of a topic that has grown since, what was added is read from its beginning: the count it began with stays
         topics={topic: old_topics.get(topic, state.partitions) for topic, state in sources.items()},
         projections=dict(subscription.projection_hashes),
+        weight=subscription.policies.weight,
     )
     missing, growing = _own_topics(app, name, next(iter(sources.values())).partitions)
     if _same(definition, now.definition) and not missing and not growing:

@@ -38,6 +38,7 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
     second one leaves at once; kill -9 loses nothing either.
     """
     from ops.control import require_control
+    from ops.topics import LEDGER
     from ops.watch import logs
 
     host, _, port = health.rpartition(":")
@@ -46,7 +47,7 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
     require_control(app)
     attached = app.control().subscriptions
     for name in names:
-        if name not in attached:
+        if name not in attached and name != LEDGER:
             raise NotFoundError(
                 f"No subscription '{name}' is attached.{did_you_mean(name, attached)} "
                 f"Attach it: backbone subscription attach {name} --from earliest"
@@ -86,6 +87,8 @@ def _loop_factory() -> type | None:
 
 
 async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
+    from importlib.metadata import version
+
     from consumers.worker import Worker
     from ops.watch import health as health_server
     from ops.watch.logs import logger
@@ -106,13 +109,16 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
 
         observe.follow(name, lanes_held=lambda: runtime.lanes_held, oldest_s=oldest_s)
 
+    make = Wiring(app, app.decoder, producer, observe)
     worker = Worker(
         names=names,
         who=who,
         kafka=kafka,
         membership=client | app.context.subscription_kafka,
         producer=producer,
-        make=Wiring(app, app.decoder, producer, observe),
+        make=make,
+        builtin=make.builtin,
+        version=version("event-backbone"),
         observer=observe,
         follow=follow,
     )
