@@ -6,13 +6,14 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test check bench down lock clean .venv
+.PHONY: help demo test check bench faults down lock clean .venv
 
 help:
 	@echo 'make demo          the main job end to end, about a minute (KEEP=1 leaves the stack running)'
 	@echo 'make test          all tests (ARGS="-k name" are passed to pytest)'
 	@echo 'make check         format, lint, types, import rules, generated files'
 	@echo 'make bench         how fast it is on this machine'
+	@echo 'make faults        the fault matrix, about 10 minutes (ARGS="--act N", "--row NAME", "--seed N", "--list")'
 	@echo 'make down          stop the local stack'
 	@echo 'make .venv         only the virtual environment with the locked packages'
 	@echo 'make lock          lock newer versions of the packages (UPGRADE=1) or new ones of pyproject.toml'
@@ -34,6 +35,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m ops.benchmarks $(ARGS)
+
+faults: $(READY)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 down:
 	@if [ -x $(BIN)/backbone ]; then $(BIN)/python -m ops.demo --stop; $(BIN)/backbone local down; else echo 'Nothing was set up here yet.'; fi

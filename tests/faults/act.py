@@ -1,0 +1,169 @@
+"""One act on the broker: company, vendors, publishers, sampler and workers; its rows beside each other or in turn."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ops.local.state import read_json
+from tests.faults.broker import ROOT, Broker
+from tests.faults.company import Company
+from tests.faults.row import Row, Running, Verdict, judge
+from tests.faults.scene import Group, Member, Members, Publishing, Scene, start_worker
+from tests.waiting import eventually
+
+SHARED_WORKERS = 2
+STOP_MAX_S = 60.0
+
+
+class Act:
+    """Runs some rows once. ``folder`` keeps every journal and log of it."""
+
+    def __init__(
+        self, rows: Sequence[Row], broker: Broker, folder: Path, *, seed: int, in_turn: bool, say: Callable[[str], None]
+    ) -> None:
+        self._rows, self._broker, self._folder, self._say = rows, broker, folder, say
+        self._seed, self._in_turn = seed, in_turn
+        self._journals = folder / "journals"
+        self._journals.mkdir(parents=True)
+        plans = [plan for row in rows for plan in row.plans]
+        self._plans = {plan.name: plan for plan in plans}
+        self._company = Company(folder, broker, list(self._plans.values()))
+        self._members = Members()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._publishing = {
+            topic.name: Publishing(topic, self._journals / f"{topic.name}.ledger")
+            for topic in {plan.topic for plan in plans}
+        }
+
+    def run(self) -> list[Verdict]:
+        begun = time.monotonic()
+        try:
+            running = self._set_up()
+            self._say(f"set up in {time.monotonic() - begun:.0f} s: {len(self._plans)} groups")
+            self._act(running)
+            self._wind_down(running)
+            return [judge(one) for one in running]
+        finally:
+            self._close()
+
+    # ---- set-up
+
+    def _set_up(self) -> list[Running]:
+        urls = self._start_vendors()
+        self._company.write(urls)
+        self._company.prepare()
+        groups = {
+            name: Group(
+                plan,
+                self._company,
+                self._members,
+                self._publishing[plan.topic.name],
+                self._journals,
+                urls.get(name, ""),
+            )
+            for name, plan in self._plans.items()
+        }
+        self._start_sampler()
+        shared = [name for name, plan in self._plans.items() if plan.shared]
+        for _ in range(SHARED_WORKERS if shared else 0):
+            member = start_worker(self._company, shared, "consumer", self._journals, self._members)
+            for name in shared:
+                groups[name].members.append(member)
+        for publishing in self._publishing.values():
+            if publishing.topic.rate:
+                publishing.start(self._company)
+        return [
+            Running(row, Scene([groups[plan.name] for plan in row.plans], self._broker, self._company,
+                               random.Random(f"{self._seed} {row.name}"), self._said_by(row)))
+            for row in self._rows
+        ]  # fmt: skip
+
+    def _said_by(self, row: Row) -> Callable[[str], None]:
+        return lambda words: self._say(f"{row.name}: {words}")
+
+    def _start_vendors(self) -> dict[str, str]:
+        wanted = [plan for plan in self._plans.values() if plan.connector != "sql"]
+        if not wanted:
+            return {}
+        state = self._folder / "vendors.json"
+        words = [f"--vendor={plan.name}={plan.connector}" for plan in wanted]
+        self._spawn("tests.faults.vendors", "--state", str(state), "--journals", str(self._journals), *words)
+        eventually(state.exists, 20, about="the vendors")
+        return dict(read_json(state))
+
+    def _start_sampler(self) -> None:
+        words = [f"--group={plan.name}={plan.topic.name}" for plan in self._plans.values()]
+        where = ["--bootstrap", self._broker.bootstrap, "--journals", str(self._journals)]
+        self._spawn("tests.faults.sampler", *where, *words)
+
+    def _spawn(self, module: str, *words: str) -> None:
+        self._processes.append(subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT))
+
+    # ---- the rows
+
+    def _act(self, running: Sequence[Running]) -> None:
+        def one(it: Running) -> None:
+            begun = time.monotonic()
+            for group in it.scene.groups:
+                for _ in range(0 if group.plan.shared else group.plan.workers):
+                    group.start_worker()
+            it.run()
+            it.seconds = time.monotonic() - begun
+            self._say(f"{it.row.name}: done after {it.seconds:.0f} s")
+
+        if self._in_turn:
+            for it in running:
+                one(it)
+            return
+        threads = [threading.Thread(target=one, args=(it,)) for it in running]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _wind_down(self, running: Sequence[Running]) -> None:
+        """No more events; everything in the log comes to its end; the workers leave in an orderly way."""
+        for publishing in self._publishing.values():
+            publishing.stop()
+        groups = [group for it in running for group in it.scene.groups]
+        for group in groups:
+            if group.converged_s is None:
+                continue  # it did not converge: its verdict says so, and waiting again would not help
+            deadline = time.monotonic() + STOP_MAX_S
+            while (lag := group.lag()) and time.monotonic() < deadline:
+                time.sleep(0.3)
+            if lag:
+                group.converged_s = None
+        self._say("everything published has come to its end")
+        for member in self._members.all:
+            member.look()
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(self._leave, self._members.all))
+        self._say("the workers have left")
+        time.sleep(0.5)  # two rounds of the sampler: it also sees the commits of the leaving
+        for it in running:
+            it.histories = {group.name: group.history() for group in it.scene.groups}
+
+    def _leave(self, member: Member) -> None:
+        if member.worker.process.poll() is None:
+            try:
+                member.worker.stop()
+            except subprocess.TimeoutExpired:
+                self._say(f"{member.worker.log.name} did not leave within 60 s")
+
+    def _close(self) -> None:
+        self._members.close()
+        for publishing in self._publishing.values():
+            if publishing.process is not None and publishing.process.poll() is None:
+                publishing.process.kill()
+                publishing.process.wait(10)
+        for process in self._processes:
+            process.terminate()
+            process.wait(20)

@@ -1,0 +1,128 @@
+"""Act 5: what machines do; and act 6, which waits for its feature."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from tests.faults import checker
+from tests.faults.company import GroupPlan, Topic
+from tests.faults.process_rows import all_members
+from tests.faults.row import Evidence, Row
+from tests.faults.scene import Scene
+from tests.faults.vendor_rows import MEMORY_MIB, converge
+from tests.faults.writer import Writer
+from tests.waiting import eventually
+
+BACKLOG = 100_000
+DISK_KIB = 512
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of ``DISK_KIB`` at ``folder``. Root only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KIB}k,mode=755", "faults", str(folder)]
+    subprocess.run(words, check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+
+
+@lru_cache
+def no_disks() -> str:
+    """Why a full disk cannot be made here; "" if it can."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "needs root, to mount a small file system"
+    from tests.faults.broker import ROOT
+
+    try:
+        with small_disk(ROOT / ".backbone" / "faults-disk"):
+            return ""
+    except (OSError, subprocess.CalledProcessError):
+        return "file systems cannot be mounted here"
+
+
+def stalled(scene: Scene) -> Evidence:
+    group = scene.group
+    writer = Writer(group)
+    group.misbehave({"kind": "stall", "times": 1_000_000})
+    for member in group.members:
+        group.wait_until_member(member)
+    writer.backlog(BACKLOG, 2_000)
+    eventually(group.misbehaved, 60, poll_s=0.2, about="a call that stalls")
+    scene.hold(15)
+    peaks = {member.worker.log.stem: member.peak_mib for member in group.members}
+    behind = group.lag()
+    group.behave()
+    converge(scene)
+    return Evidence(
+        seen={"records behind a stalled vendor": behind, "stalled calls": group.misbehaved()},
+        findings=[checker.memory_below(peaks, MEMORY_MIB)],
+    )
+
+
+def disk_full(scene: Scene) -> Evidence:
+    """The project's own folder (schema cache, state) is on a disk that is full before the worker starts."""
+    group = scene.group
+    own = group.company.folder / ".backbone"
+    with small_disk(own):
+        filler = own / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"\0" * 4096):
+                pass  # until nothing more fits: that is the fault
+        free = os.statvfs(own).f_bavail
+        group.start_worker()
+        all_members(scene)
+        scene.hold(5)
+        converge(scene)
+        for member in group.members:
+            assert member.worker.process.poll() is None, "a worker ended"
+        warned = sum(
+            "cache" in str(line) and line.get("level") == "warning" for m in group.members for line in m.worker.lines()
+        )
+        for member in group.members:
+            member.look()
+            member.worker.stop()
+    return Evidence(
+        seen={"the disk is full": float(free == 0), "warnings of the cache": warned},
+        findings=[checker.letters_exactly(len(group.letters()), 0)],
+    )
+
+
+ROWS = (
+    Row(
+        name="memory", act=5, fault=f"the vendor stalled and {BACKLOG:,} records behind it",
+        expected=f"reading pauses; memory stays below {MEMORY_MIB:.0f} MiB; all of it is delivered afterwards",
+        decisive="I9 RSS",
+        plans=(GroupPlan(name="m-memory", topic=Topic(name="memory.things", rate=0), timeout_s=5),), run=stalled,
+    ),
+    Row(
+        name="disk-cache", act=5, fault="the disk of the schema cache is full",
+        expected="a warning; delivery goes on", decisive="no crash",
+        plans=(GroupPlan(name="m-disk", topic=Topic(name="disk.things", rate=50), workers=0),), run=disk_full,
+        missing=no_disks,
+    ),
+    Row(
+        name="disk-outbox", act=5, fault="the outbox's database is full",
+        expected="the publish is refused, the business transaction is rolled back", decisive="I1",
+        missing=lambda: "the outbox does not exist yet",
+    ),
+    Row(
+        name="clock", act=5, fault="the wall clock an hour ahead, an hour behind",
+        expected="no burst, no stall", decisive="I9",
+        missing=lambda: "no process can be given another wall clock here; the pure cores take time as an argument and "
+        "are tested with it",
+    ),
+    Row(
+        name="replay", act=6, fault="5,000 events replayed while live traffic runs and a worker is killed",
+        expected="live offsets unchanged; same keys", decisive="I8 I6",
+        missing=lambda: "replay does not exist yet (issue 6)",
+    ),
+)  # fmt: skip
