@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "What is going on": {
         "status": Entry("ops.commands.status:status", "What is wrong now, worst first."),
         "lag": Entry("ops.commands.lag:lag", "How far any Kafka group is behind."),
-        "deadletter": Entry("ops.commands.deadletter:deadletter", "Events that were set aside, and why."),
+        "deadletter": Entry("ops.commands.deadletter:deadletter", "Events that were set aside; redrive them."),
         "doctor": Entry("ops.commands.doctor:doctor", "Check everything this needs, and say what to do."),
     },
     "Say what is said, and say it": {
@@ -73,7 +73,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),
         "apply": Entry("ops.commands.apply:apply", "Do a planned change."),
         "undo": Entry("ops.commands.undo:undo", "Take a change back."),
-        "change": Entry("ops.commands.change:change", "Changes, planned and done."),
+        "change": Entry("ops.commands.change:change", "Changes: planned, running and done."),
     },
     "Set up": {
         "local": Entry("ops.commands.local:local", "Kafka, registry and fake vendors on this machine."),

@@ -155,6 +155,22 @@ def by_cause(letters: Iterable[OpenLetter]) -> list[Cause]:
     return sorted(causes, key=lambda cause: (-len(cause.letters), cause.subscription, cause.fingerprint))
 
 
+def parked_behind(letters: Iterable[OpenLetter]) -> dict[tuple[str, str], int]:
+    """How many letters are parked behind the first open one of their key, by that one's subscription and id."""
+    lanes: dict[tuple[str, str, int, bytes], list[OpenLetter]] = {}
+    for found in letters:
+        topic, partition, _ = found.letter.origin
+        if found.letter.key is not None:
+            lanes.setdefault((found.subscription, topic, partition, found.letter.key), []).append(found)
+    behind: dict[tuple[str, str], int] = {}
+    for lane in lanes.values():
+        lane.sort(key=lambda found: found.letter.origin.offset)
+        waiting = sum(found.letter.outcome == "parked" for found in lane[1:])
+        if waiting:
+            behind[lane[0].subscription, lane[0].id] = waiting
+    return behind
+
+
 def matching(letters: Sequence[OpenLetter], cause: str | None) -> list[OpenLetter]:
     """The letters with this fingerprint, reason or outcome; all of them for None."""
     return [
@@ -261,14 +277,16 @@ def _time(text: str) -> datetime | None:
     return found if found.tzinfo is not None else None
 
 
-def summary(cause: Cause, now: datetime) -> Mapping[str, Any]:
-    """One cause as a row: how many, since when, and what the newest letter says."""
+def summary(cause: Cause, now: datetime, parked: Mapping[tuple[str, str], int]) -> Mapping[str, Any]:
+    """One cause as a row: how many, since when, what the newest letter says, and how many are parked behind them
+    (``parked_behind``)."""
     newest = cause.newest
     since = cause.letters[0].since
     return {
         "subscription": cause.subscription,
         "fingerprint": cause.fingerprint,
         "count": len(cause.letters),
+        "parked": sum(parked.get((cause.subscription, found.id), 0) for found in cause.letters),
         "outcome": newest.outcome,
         "reason": newest.reason,
         "detail": newest.detail,

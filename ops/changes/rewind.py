@@ -1,33 +1,24 @@
-"""The kind ``rewind``: moves committed positions. Our workers are asked to leave first, and come back by themselves.
-
-The request to leave carries the moment it ends (``LEAVE_MAX``), so that workers return even if the machine of the
-person who asked dies in between.
-"""
+"""The kind ``rewind``: moves committed positions. Our workers are asked to leave first, and come back by themselves."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
-from consumers.control import Leave, Start, leave_record, start_record, timestamp
+from consumers.control import Start, start_record
 from ops.changes.group_positions import committed, described, remove_positions, set_positions
 from ops.changes.kinds import ChangeKind
+from ops.changes.leaving import ask_to_leave, coming_back_on, let_back, write
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.rewind_plan import ASK, RETURN, SET, STEPS_FOREIGN, STEPS_OURS, members_in_words
 from ops.changes.store import Journal
 from ops.lag.cluster import Cluster, Commit, Place
-from schemas.errors import BackboneError, RefusedError
+from schemas.errors import RefusedError
 
 if TYPE_CHECKING:
     from consumers.control import AttachedSubscription
     from ops.app import App
-
-LEAVE_MAX = timedelta(minutes=5)
-EMPTY_WITHIN_S = 60.0
-"""Workers drain for up to 25 s before they leave; one that was killed is noticed by its session's end, 45 s."""
 
 GONE_AGAIN = "Nothing was changed. Plan it again."
 
@@ -58,7 +49,7 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
             _set(app, plan, journal)
         with journal.step(RETURN) as todo:
             if todo:
-                _write(app, [leave_record(plan.subject, None)])
+                let_back(app, plan.subject)
     now = committed(app, plan.subject)
     return {key: now[place].offset if place in now else None for key, place in _places(plan).items()}
 
@@ -134,18 +125,8 @@ def _row_back(place: Place, at: int | None, back: int | None) -> dict[str, JsonV
 
 def _ask_to_leave(app: App, plan: Plan, journal: Journal) -> None:
     """Also after a cut: the workers may have come back meanwhile, so it is asked again whatever the journal says."""
-    with journal.step(ASK), _coming_back_on_error(app, plan.subject):
-        until = timestamp(datetime.now(UTC) + LEAVE_MAX)
-        _write(app, [leave_record(plan.subject, Leave(change=plan.id, until=until))])
-        deadline = time.monotonic() + EMPTY_WITHIN_S
-        while (group := described(app, plan.subject)).members:
-            if time.monotonic() > deadline:
-                raise RefusedError(
-                    f"{plan.subject} still has members after {EMPTY_WITHIN_S:.0f} s: "
-                    f"{members_in_words(group.members)}. They are no workers of this backbone, or they hang. "
-                    "Nothing was changed."
-                )
-            time.sleep(0.2)  # a group cannot be waited for, only asked
+    with journal.step(ASK), coming_back_on(BaseException, app, plan.subject):
+        ask_to_leave(app, plan.subject, plan.id)
         if "before" not in journal.notes:
             _check_stood(plan, committed(app, plan.subject), ours=True)
 
@@ -161,7 +142,7 @@ def _set(app: App, plan: Plan, journal: Journal) -> None:
         before = _read(journal.notes["before"])
         wanted = {(t, p): Commit(offset, metadata) for t, p, offset, metadata in plan.details["set"]}
         removed = {(topic, partition) for topic, partition in plan.details["remove"]}
-        with _coming_back_on_refusal(app, plan):
+        with coming_back_on(RefusedError, app, name) if plan.preconditions["ours"] else contextlib.nullcontext():
             if removed:
                 kept = {place: commit for place, commit in before.items() if place not in removed} | wanted
                 # a position in a topic that was deleted cannot be set again, and is of no use to anybody
@@ -171,44 +152,13 @@ def _set(app: App, plan: Plan, journal: Journal) -> None:
                 set_positions(app, name, wanted)
         # A start that waited for its first commit has it now; taken back, it waits again.
         state: Literal["pending", "started"] = "pending" if plan.details["undo"] else "started"
-        _write(
+        write(
             app,
             [
                 start_record(name, topic, p, Start(offset=offset, state=state, at=at))
                 for topic, p, offset, at in plan.details["starts"]
             ],
         )
-
-
-@contextlib.contextmanager
-def _coming_back_on_error(app: App, name: str) -> Iterator[None]:
-    """Nothing was changed yet, so whatever happens (Ctrl-C too) the workers need not stay away."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(BackboneError):  # they come back by themselves when the request has run out
-            _write(app, [leave_record(name, None)])
-        raise
-
-
-@contextlib.contextmanager
-def _coming_back_on_refusal(app: App, plan: Plan) -> Iterator[None]:
-    """Refused as a whole: the workers may go on where they were. Half done they stay away until the request runs out,
-    so that the person can go on or take it back before anything is read from the new places."""
-    try:
-        yield
-    except RefusedError:
-        if plan.preconditions["ours"]:
-            with contextlib.suppress(BackboneError):
-                _write(app, [leave_record(plan.subject, None)])
-        raise
-
-
-def _write(app: App, records: list[Any]) -> None:
-    from ops.control import write_control
-
-    if records:
-        write_control(app, records)
 
 
 # ---- whether it still holds -----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import click
 
 from ops.changes import audit
 from ops.changes.kinds import ChangeKind, kind
+from ops.changes.steering import ChangeCancelledError
 from ops.changes.store import Journal, Progressed, Store
 from ops.screen import Column
 from schemas.errors import BackboneError, PartlyDoneError, RefusedError, UnreachableError
@@ -123,10 +124,10 @@ def _apply(app: App, store: Store, plan: Plan, *, reason: str = "") -> dict[str,
     how = kind(plan.kind)
     with store.locked(plan.id):
         progressed = store.progressed(plan.id)
-        if progressed.state in ("applied", "undone"):
+        if progressed.state in ("applied", "cancelled", "undone"):
             raise RefusedError(f"{plan.id} was {progressed.state} already, at {progressed.at}. Nothing was changed.")
         resumed = progressed.state == "applying"
-        if plan.expired_at(datetime.now(UTC)):
+        if plan.expired_at(datetime.now(UTC)) and not (resumed and how.long):
             raise RefusedError(_stale(plan, progressed, "it is older than 60 minutes"))
         how.precheck(app, plan, frozenset(progressed.done))
         if resumed:
@@ -147,12 +148,19 @@ def _apply(app: App, store: Store, plan: Plan, *, reason: str = "") -> dict[str,
 
 def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progressed, reason: str) -> dict[str, Any]:
     said = app.interrupted
+    back = "" if how.undo is None else f" Take it back: {_line(app, 'undo', plan)}"
     app.interrupted = (
         f"Interrupted while {plan.id} was being applied. See how far it came: backbone change show {plan.id}. "
-        f"Go on: {_apply_line(app, plan)}. Take it back: {_line(app, 'undo', plan)}"
+        f"Go on: {_apply_line(app, plan)}.{back}"
     )
     try:
         after = how.act(app, plan, Journal(store, plan, progressed))
+    except ChangeCancelledError as cancelled:
+        app.interrupted = said
+        progressed.state, progressed.after = "cancelled", dict(cancelled.after)
+        store.keep(plan.id, progressed)
+        _close_audit(app, plan, "partly_applied", cancelled.after | {"cancelled": True}, reason)
+        raise
     except Exception as error:
         known = error if isinstance(error, BackboneError) else app.translated(error)
         sentence = str(known) if known is not None else f"unexpected {type(error).__name__}"
@@ -168,8 +176,7 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         if untouched:
             raise
         raise PartlyDoneError(
-            f"{plan.id} is partly done ({_count(plan, progressed)}): {sentence} "
-            f"Go on: {_apply_line(app, plan)}. Take it back: {_line(app, 'undo', plan)}"
+            f"{plan.id} is partly done ({_count(plan, progressed)}): {sentence} Go on: {_apply_line(app, plan)}.{back}"
         ) from error
     app.interrupted = said
     progressed.state = "applied"

@@ -1,4 +1,4 @@
-"""``backbone change list | show``: what was planned here, and what was done anywhere."""
+"""``backbone change``: what was planned here and done anywhere; and steering what runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ops.screen import Column
 
 if TYPE_CHECKING:
     from ops.changes.audit import Entry
+    from ops.changes.steering import Verb
 
 COLUMNS = [
     Column("id"),
@@ -88,6 +89,62 @@ def show(app: App, change_id: str) -> None:
         "audit": [_line(entry) for entry in audit],
     }
     app.screen.document("change", data, _render(app))
+
+
+@change.command()
+@click.argument("change_id", metavar="ID")
+@screen_options
+@click.pass_obj
+def watch(app: App, change_id: str) -> None:
+    """Follow a change that runs in another process, until it ends. Exit 7 if it was cut or cancelled.
+
+    Ctrl-C ends the watching, not the change.
+    """
+    from ops.changes.steering import followed
+    from schemas.errors import PartlyDoneError
+
+    app.interrupted = f"You stopped watching. {change_id} goes on."
+    ended = followed(app, change_id)
+    data = {"id": change_id, "state": ended.state, "error": ended.error, "after": ended.after}
+    app.screen.document("change.watch", data)
+    if ended.state == "applying":
+        raise PartlyDoneError(f"{change_id} was cut and does not run any more. Go on: backbone apply {change_id}")
+    if ended.state == "cancelled":
+        raise PartlyDoneError(f"{change_id} was cancelled.")
+
+
+def _steers(verb: Verb, help_: str) -> None:
+    """The command ``backbone change VERB ID``."""
+
+    @change.command(verb, help=help_)
+    @click.argument("change_id", metavar="ID")
+    @click.option("--reason", metavar="TEXT", help="Why, for the audit; needed in a production context.")
+    @screen_options
+    @click.pass_obj
+    def steer(app: App, change_id: str, reason: str | None) -> None:
+        from ops.changes.run import act_at_once
+        from ops.changes.steering import steer_plan
+
+        act_at_once(app, steer_plan(app, change_id, verb), reason=reason)
+
+
+_steers("pause", "Let a running change rest between two sends; what was sent goes on.")
+_steers("resume", "Let a paused change go on.")
+_steers("cancel", "End a running change where it is, or one that was cut. What was done stays done.")
+
+
+@change.command()
+@click.argument("change_id", metavar="ID")
+@click.argument("rate", metavar="N/s")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit; needed in a production context.")
+@screen_options
+@click.pass_obj
+def throttle(app: App, change_id: str, rate: str, reason: str | None) -> None:
+    """Let a running change send at most so many a second; 'none' for no limit."""
+    from ops.changes.run import act_at_once
+    from ops.changes.steering import parse_rate, steer_plan
+
+    act_at_once(app, steer_plan(app, change_id, "throttle", rate=parse_rate(rate)), reason=reason)
 
 
 def _merged(app: App) -> dict[str, dict[str, Any]]:

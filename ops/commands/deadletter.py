@@ -1,14 +1,15 @@
-"""``backbone deadletter list | show``: events that were set aside, and why. Reads; changes nothing."""
+"""``backbone deadletter``: events that were set aside and why; and what people do with them, each a change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ops.app import App, screen_options
+from ops.changes import change_options
 from ops.commands.lag import age_text
 from ops.screen import Column
 from ops.wording import counted
@@ -22,6 +23,7 @@ CAUSES = [
     Column("subscription"),
     Column("fingerprint", "CAUSE"),
     Column("count"),
+    Column("parked"),
     Column("outcome"),
     Column("reason"),
     Column("events"),
@@ -40,6 +42,32 @@ LETTERS = [
 ]
 
 
+CHANGED = [
+    Column("event"),
+    Column("count"),
+    Column("outcome"),
+    Column("reason"),
+    Column("fingerprint", "CAUSE"),
+    Column("redrives"),
+    Column("oldest"),
+]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _choice_options(command: F) -> F:
+    """``ID.. --cause --key --all --rate``: which letters, and how fast."""
+    for decorate in (
+        click.option("--rate", metavar="N/s", help="At most so many a second."),
+        click.option("--all", "all_", is_flag=True, help="Every open dead letter of NAME."),
+        click.option("--key", metavar="KEY", help="Those of this record key."),
+        click.option("--cause", metavar="CAUSE", help="Those with this fingerprint, reason or outcome."),
+        click.argument("ids", metavar="[ID]..", nargs=-1),
+        click.argument("name"),
+    ):
+        command = decorate(command)
+    return command
+
+
 @click.group(no_args_is_help=True)
 def deadletter() -> None:
     """Dead letters: events set aside with their reason. They stay open until a person closes them."""
@@ -54,8 +82,8 @@ def deadletter() -> None:
 def list_(app: App, name: str | None, cause: str | None, fail_on: bool) -> None:
     """What went wrong: open dead letters grouped by cause, of one subscription or of all.
 
-    JSON: one row a cause with subscription, fingerprint, count, outcome, reason, detail, events, versions, first_at,
-    last_at, oldest_seconds, newest_id.
+    PARKED are the letters that wait behind these for their key. JSON: one row a cause with subscription, fingerprint,
+    count, parked, outcome, reason, detail, events, versions, first_at, last_at, oldest_seconds, newest_id.
     """
     from ops import deadletters
 
@@ -66,7 +94,8 @@ def list_(app: App, name: str | None, cause: str | None, fail_on: bool) -> None:
     letters = _read(app, there, keep_values=False)
     now = datetime.now(UTC)
     chosen = deadletters.matching(letters, cause)
-    rows = [deadletters.summary(found, now) for found in deadletters.by_cause(chosen)]
+    parked = deadletters.parked_behind(letters)
+    rows = [deadletters.summary(found, now, parked) for found in deadletters.by_cause(chosen)]
     app.screen.rows("deadletters", rows, CAUSES, empty="There are no open dead letters.")
     if rows:
         app.screen.say(
@@ -112,6 +141,83 @@ def show(app: App, name: str, id_: str | None, cause: str | None, limit: int) ->
     )
     if len(chosen) > limit:
         app.screen.warn(f"Only {limit:,} of {len(chosen):,} are shown; more with --limit.")
+
+
+@deadletter.command()
+@_choice_options
+@click.option("--again", is_flag=True, help="Also letters that failed after 3 redrives.")
+@click.option("--allow-stale", is_flag=True, help="Send all of it, however old, without asking the ledger.")
+@click.option(
+    "--wait", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
+    help="Report when nothing has come of any letter for so long.",
+)  # fmt: skip
+@change_options
+@screen_options
+@click.pass_obj
+def redrive(
+    app: App, name: str, ids: tuple[str, ...], cause: str | None, key: str | None, all_: bool, rate: str | None,
+    again: bool, allow_stale: bool, wait: float, apply: bool, yes: bool, reason: str | None, confirm: str | None,
+) -> None:  # fmt: skip
+    """Deliver dead letters of NAME again, to NAME alone, in the order of their keys (a change).
+
+    What is wrong must be mended first. Of an upsert, fields that newer deliveries have sent since are left out: the
+    ledger knows them. Where keys are parked, what waits behind the letters comes along. Every attempt carries the
+    idempotency key of the first.
+    """
+    from ops.changes import run_change
+    from ops.changes.letters import Choice
+    from ops.changes.redrive_plan import Redriving, redrive_plan
+    from ops.changes.steering import parse_rate
+
+    how = Redriving(
+        rate=0.0 if rate is None else parse_rate(rate), allow_stale=allow_stale, again=again, wait_s=wait
+    )  # fmt: skip
+    plan = redrive_plan(app, name, Choice(ids=ids, cause=cause, key=key, all=all_), how)
+    run_change(app, plan, apply=apply, yes=yes, reason=reason, confirm=confirm, columns=CHANGED)
+
+
+@deadletter.command()
+@_choice_options
+@change_options
+@screen_options
+@click.pass_obj
+def discard(
+    app: App, name: str, ids: tuple[str, ...], cause: str | None, key: str | None, all_: bool, rate: str | None,
+    apply: bool, yes: bool, reason: str | None, confirm: str | None,
+) -> None:  # fmt: skip
+    """Close dead letters of NAME without delivering them (a change). Needs --confirm NAME; it cannot be taken back.
+
+    A key that was parked behind them alone goes on.
+    """
+    from ops.changes import run_change
+    from ops.changes.discard import discard_plan
+    from ops.changes.letters import Choice
+    from ops.changes.steering import parse_rate
+
+    choice = Choice(ids=ids, cause=cause, key=key, all=all_)
+    plan = discard_plan(app, name, choice, rate=0.0 if rate is None else parse_rate(rate))
+    run_change(app, plan, apply=apply, yes=yes, reason=reason, confirm=confirm, columns=CHANGED)
+
+
+@deadletter.command("set-aside")
+@click.argument("name")
+@click.argument("place", metavar="TOPIC:PARTITION")
+@click.argument("offset", type=click.IntRange(0))
+@change_options
+@screen_options
+@click.pass_obj
+def set_aside(
+    app: App, name: str, place: str, offset: int, apply: bool, yes: bool, reason: str | None, confirm: str | None
+) -> None:
+    """Make the record that NAME is stuck on a dead letter, so that its partition moves on (a change).
+
+    Workers of NAME leave for some seconds and come back. undo redrives the letter.
+    """
+    from ops.changes import run_change
+    from ops.changes.set_aside import parse_place, set_aside_plan
+
+    plan = set_aside_plan(app, name, parse_place(place, offset))
+    run_change(app, plan, apply=apply, yes=yes, reason=reason, confirm=confirm)
 
 
 def _row(found: OpenLetter) -> dict[str, Any]:

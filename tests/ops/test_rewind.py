@@ -358,7 +358,7 @@ def test_workers_leave_for_the_change_and_come_back(
 def test_members_that_do_not_leave_end_the_change_before_anything_is_changed(
     project: TestProject, broker: Broker, ours: Callable[..., str], prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.changes.rewind.EMPTY_WITHIN_S", 1.0)
+    monkeypatch.setattr("ops.changes.leaving.EMPTY_WITHIN_S", 1.0)
     topic = ours()
     broker.produce(topic, 6)
     broker.commit(prefix, topic, {0: 6})

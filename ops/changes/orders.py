@@ -1,0 +1,96 @@
+"""What redrive and discard write to a subscription's inbox, and how a change that was cut knows what it has written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from consumers.inbox import InboxOrder, inbox_record, parse_inbox
+from ops.changes.plan import JsonValue, Plan
+from ops.dead_topic import Standing
+from ops.lag.cluster import Cluster
+from ops.reading import as_record, read_to_end
+from ops.sending import Outgoing
+from schemas.errors import RefusedError
+from schemas.event import Origin, Record
+
+if TYPE_CHECKING:
+    from consumers.control import AttachedSubscription
+    from ops.app import App
+
+BEGAN = "inbox ends before"
+"""The note of where the inbox ended before the change wrote to it; with it a change has begun."""
+
+
+def inbox_partitions(app: App, name: str) -> int:
+    """How many partitions the inbox has. Raises RefusedError if there is none."""
+    topic = f"{name}.inbox"
+    found = Cluster(app.admin(), app.consumer).partition_counts([topic]).get(topic, 0)
+    if not found:
+        raise RefusedError(f"The topic {topic} does not exist. Create it: backbone subscription attach {name}")
+    return found
+
+
+def grown_topics(app: App, attached: AttachedSubscription) -> list[str]:
+    """Source topics that have another number of partitions than at attach: their keys live elsewhere now."""
+    assert attached.definition is not None
+    counts = Cluster(app.admin(), app.consumer).partition_counts(attached.definition.topics)
+    return sorted(t for t, count in attached.definition.topics.items() if t in counts and counts[t] != count)
+
+
+def standing_json(standing: Standing) -> JsonValue:
+    """A letter as a plan keeps it: its id, where it stands in the dead topic, and how often it was redriven."""
+    return [str(standing.letter.origin), standing.partition, standing.offset, standing.letter.redrives]
+
+
+def origin_of(written: str) -> Origin:
+    """The origin of a letter's id."""
+    topic, partition, offset = written.rsplit("/", 2)
+    return Origin(topic, int(partition), int(offset))
+
+
+def check_unchanged(plan: Plan, open_letters: Mapping[Origin, Standing]) -> None:
+    """Raises RefusedError if a letter was closed, or failed once more, since it was planned."""
+    moved = [
+        one
+        for one, partition, offset, _ in plan.details["letters"]
+        if (standing := open_letters.get(origin_of(one))) is None
+        or (standing.partition, standing.offset) != (partition, offset)
+    ]
+    if moved:
+        raise RefusedError(
+            f"{len(moved):,} of {len(plan.details['letters']):,} letters were closed or failed once more since this "
+            f"was planned, the first is {moved[0]}. Nothing was changed. Plan it again."
+        )
+
+
+def outgoing(plan: Plan, order: InboxOrder, record: Record) -> Outgoing:
+    """An order as it is produced to the subscription's inbox. Pure."""
+    partitions = plan.details["inbox_partitions"]
+    grown = record.topic in plan.details["grown"]
+    made = inbox_record(order, record, partitions=partitions, grown=grown)
+    # an event without a key stands alone, so any partition that there is will do
+    return Outgoing(f"{plan.subject}.inbox", made.partition % partitions, made.key, made.value, made.headers)
+
+
+def inbox_ends(app: App, plan: Plan) -> dict[str, JsonValue]:
+    """Where the inbox ends now, to be noted before the change writes to it."""
+    topic = f"{plan.subject}.inbox"
+    places = [(topic, partition) for partition in range(plan.details["inbox_partitions"])]
+    ends = Cluster(app.admin(), app.consumer).ends(places, "uncommitted")
+    return {str(partition): end for (_, partition), end in ends.items()}
+
+
+def orders_of(app: App, plan: Plan, ends: Mapping[str, int]) -> Iterator[tuple[InboxOrder, Record]]:
+    """What this change has written to the inbox, from the ends that were noted before its first record: the truth also
+    after a cut. Blocks."""
+    topic = f"{plan.subject}.inbox"
+    for message in read_to_end(app, topic, from_offsets={int(p): end for p, end in ends.items()}):
+        parsed = parse_inbox(as_record(message))
+        if parsed is not None and parsed[0].change == plan.id:
+            yield parsed
+
+
+def sent_before(app: App, plan: Plan, ends: Mapping[str, int]) -> dict[Origin, int]:
+    """The letters that an earlier try of this change has sent, with how often each had been redriven then."""
+    return {order.origin: order.redrives for order, _ in orders_of(app, plan, ends)}

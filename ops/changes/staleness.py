@@ -1,0 +1,174 @@
+"""Whether redriving an old upsert would overwrite newer values: what was sent later of the same thing is left out.
+
+The ledger knows what was sent later. What is delivered between the question and the redrive is the limit of this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from connectors.connector import Action, Delivery
+from consumers.merging import without
+from consumers.pipeline import NotOurs, Pipeline, ToDeliver, Wanted
+from consumers.receipts import about_text
+from consumers.subscription import Subscription, load_text
+from schemas.errors import BackboneError, RefusedError, UnreachableError
+from schemas.event import Origin, Record
+
+if TYPE_CHECKING:
+    from consumers.control import AttachedSubscription
+    from consumers.deadletter import DeadLetter
+    from ops.app import App
+    from ops.ledger.query import Ledger
+
+LEDGER_WAIT_S: Final = 20.0
+"""So long the ledger may take to write what is on its way to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What would come of a letter now. ``omit``: fields of its body that later deliveries have sent; ``superseded``:
+    nothing is left of it; ``refused``: the map refuses it still; ``not_ours``: no route takes it any more."""
+
+    kind: Literal["fresh", "stale", "superseded", "refused", "not_ours", "not_known"]
+    omit: tuple[str, ...] = ()
+
+
+FRESH = Verdict("fresh")
+
+
+def attached_subscription(app: App, attached: AttachedSubscription) -> Subscription:
+    """The subscription as it runs, compiled here. Raises RefusedError where this project cannot (another projection
+    file, a connection that it does not have)."""
+    definition = attached.definition
+    assert definition is not None
+    try:
+        return load_text(
+            attached.name,
+            definition.text,
+            contracts=app.contracts,
+            connections=app.connection_types,
+            folder=app.project.subscriptions,
+            events=definition.events,
+            projections=definition.projections,
+        )
+    except BackboneError as error:
+        raise RefusedError(
+            f"{attached.name}@{definition.version} cannot be loaded here, so what its letters would do is not known: "
+            f"{error}"
+        ) from None
+
+
+def guarded_actions(subscription: Subscription) -> frozenset[str]:
+    """The actions of a subscription whose old deliveries could overwrite newer ones."""
+    asked = {route.action for routes in subscription.routes.values() for route in routes}
+    actions = subscription.connector.actions
+    names = set(actions) if None in asked else {name for name in asked if name is not None}
+    return frozenset(name for name in names if actions[name].upsert)
+
+
+class Guard:
+    """Judges letters of one subscription. Blocks on the registry, the cluster and the ledger; one thread.
+
+    Raises RefusedError where the context keeps no ledger although the subscription has actions that need it, naming
+    ``--allow-stale``."""
+
+    def __init__(self, app: App, subscription: Subscription) -> None:
+        self._app, self._subscription = app, subscription
+        self._pipeline = Pipeline(subscription, app.decoder)
+        self._guarded = guarded_actions(subscription)
+        self._ledger = self._open() if self._guarded else None
+
+    def check(self) -> None:
+        """Raises RefusedError, UnreachableError where the ledger cannot tell what was sent later: there is none, or it
+        does not read on to the end."""
+        if self._ledger is None:
+            return
+        from ops.ledger.query import read_to_end
+
+        try:
+            read_to_end(self._app, wait_s=LEDGER_WAIT_S)
+        except UnreachableError as error:
+            raise UnreachableError(f"{error} {self._otherwise()}") from None
+        if not self._ledger.exists:
+            raise RefusedError(f"The ledger is empty: no worker has written to it yet. {self._otherwise()}")
+
+    def judge(self, found: Iterable[DeadLetter]) -> dict[Origin, Verdict]:
+        """What would come of these letters now, by origin. Raises as ``check``."""
+        verdicts: dict[Origin, Verdict] = {}
+        guarded: list[tuple[DeadLetter, ToDeliver]] = []
+        for letter in found:
+            made = self._made(letter.record)
+            if isinstance(made, Verdict):
+                verdicts[letter.origin] = made
+                continue
+            verdicts[letter.origin] = FRESH
+            if made.delivery.action in self._guarded:
+                guarded.append((letter, made))
+        if guarded:
+            self.check()
+        for letter, made in guarded:
+            verdicts[letter.origin] = self._staleness(letter, made)
+        return verdicts
+
+    def _staleness(self, letter: DeadLetter, made: ToDeliver) -> Verdict:
+        assert self._ledger is not None
+        delivery = made.delivery
+        action = self._subscription.connector.actions[delivery.action]
+        later = self._ledger.sent_later(
+            self._subscription.name,
+            delivery.action,
+            delivery.entity,
+            origin=letter.origin,
+            about=about_text(delivery, action),
+            since=_moment(letter.last_at),
+        )
+        omit = tuple(sorted(later & _fields(delivery, action)))
+        if not omit:
+            return FRESH
+        return Verdict("stale" if without(delivery, omit, action) is not None else "superseded", omit)
+
+    def _made(self, record: Record) -> ToDeliver | Verdict:
+        try:
+            made = self._pipeline.project(record)
+            while isinstance(made, Wanted):
+                self._app.decoder.load(made.schema)
+                made = self._pipeline.project(record)
+        except BackboneError:
+            return Verdict("not_known")  # its schema is not to be had: the runtime waits for it as always
+        if isinstance(made, ToDeliver):
+            return made
+        return Verdict("not_ours") if isinstance(made, NotOurs) else Verdict("refused")
+
+    def _open(self) -> Ledger:
+        from ops.ledger.query import open_ledger
+
+        try:
+            ledger = open_ledger(self._app)
+        except RefusedError as error:
+            raise RefusedError(f"{error} {self._otherwise()}") from None
+        self._app.on_close(ledger.close)
+        return ledger
+
+    def _otherwise(self) -> str:
+        names = ", ".join(sorted(self._guarded))
+        return (
+            f"Without it nobody knows whether a redrive would overwrite newer values ({names} writes what an event "
+            "said then). To send the letters all the same: --allow-stale. Nothing was changed."
+        )
+
+
+def _fields(delivery: Delivery, action: Action) -> frozenset[str]:
+    """The fields that are merged and left out one by one."""
+    inner = delivery.body if action.fields_in is None else delivery.body.get(action.fields_in)
+    return frozenset(inner) - frozenset(action.about) if isinstance(inner, Mapping) else frozenset()
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
