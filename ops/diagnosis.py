@@ -14,10 +14,11 @@ from consumers.control import AttachedSubscription, NoPosition, begin_at
 from consumers.heartbeat import TOPIC as HEARTBEAT
 from ops import holding
 from ops.problems import HOLDING, Case, Kind, Problem, problem, since_s, worst_first
-from ops.screen import duration
-from ops.wording import counted
+from ops.topics import LEDGER
+from ops.wording import counted, duration
 
 if TYPE_CHECKING:
+    from consumers.control import ControlSnapshot
     from ops.lag.attached import Header
     from ops.lag.measure import PartitionLag
     from schemas.contract import Contracts
@@ -63,6 +64,25 @@ def missing_topics(contracts: Contracts | None, there: Iterable[str]) -> list[Pr
                 )
             )
     return problems
+
+
+def built_in_problems(control: ControlSnapshot, now: datetime) -> list[Problem]:
+    """What is wrong with the backbone's own subscription, the ledger: nobody attaches it, so it is no case."""
+    found = control.detached.get(LEDGER)
+    if found is None or found.state.state == "running":
+        return []
+    by = f" By {found.state.by}." if found.state.by else ""
+    return [
+        Problem(
+            kind="stopped" if found.state.state == "stopped" else "paused",
+            subject=LEDGER,
+            cause=f"{_sentence(found.state.reason or f'It is {found.state.state}')}{by} "
+            "It keeps the receipts for trace and receipt list; the other subscriptions go on.",
+            age_s=since_s(found.state.at, now),
+            owner="",
+            command=f"backbone subscription resume {LEDGER}",
+        )
+    ]
 
 
 def problems_of(case: Case, now: datetime) -> list[Problem]:

@@ -156,9 +156,18 @@ def _parked(case: Case, now: datetime) -> Iterator[Problem]:
         f"They go on once it is delivered or discarded: backbone deadletter redrive {name}"
     )
     yield problem(
-        case, "keys_parked", cause, command, now.timestamp() - oldest.since,
+        case, "keys_parked", cause, command, parked_s(case, oldest, now),
         origin=oldest.origin, key=_key(case, oldest), waiting=oldest.waiting,
     )  # fmt: skip
+
+
+def parked_s(case: Case, parked: Held, now: datetime) -> float | None:
+    """How long a key is parked: its worker says since when, or its dead letter does."""
+    if parked.since > 0:
+        return now.timestamp() - parked.since
+    letters = case.dead.letters if case.dead is not None else ()
+    since = next((found.since for found in letters if found.id == parked.origin), None)
+    return None if since is None else max(0.0, (now - since).total_seconds())
 
 
 def _slow(case: Case) -> Iterator[Problem]:

@@ -82,6 +82,7 @@ def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime
         problems += holding.connection_problems(status_, now)
     if everything:
         problems += diagnosis.missing_topics(contracts, there)
+        problems += diagnosis.built_in_problems(control, now)
     here = app.screen.context
     typed = [replace(one, cause=in_context(one.cause, here), command=in_context(one.command, here)) for one in problems]
     return Look(cases, worst_first(typed), beats, contracts)

@@ -10,6 +10,7 @@ from consumers.control import State, state_record, timestamp
 from ops.changes.kinds import ChangeKind
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.store import Journal
+from ops.topics import LEDGER
 from schemas.errors import PartlyDoneError, RefusedError
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 def pause_plan(app: App, name: str, reason: str) -> Plan:
     """Raises NotFoundError; RefusedError if it does not run."""
-    from ops.changes.attach_plan import attached_named
-
-    now = attached_named(app.control(), name).state
+    now = _state(app, name)
     if now.state != "running":
         raise RefusedError(f"{name} is {now.state} already{_because(now)}.")
     return _plan(app, "pause", name, now, State(state="paused", reason=reason))
@@ -28,12 +27,20 @@ def pause_plan(app: App, name: str, reason: str) -> Plan:
 
 def resume_plan(app: App, name: str, accept: int) -> Plan:
     """``accept``: so many rejections may pass before it stops again. Raises NotFoundError; RefusedError if it runs."""
-    from ops.changes.attach_plan import attached_named
-
-    now = attached_named(app.control(), name).state
+    now = _state(app, name)
     if now.state == "running":
         raise RefusedError(f"{name} is running already.")
     return _plan(app, "resume", name, now, State(state="running", accept=accept))
+
+
+def _state(app: App, name: str) -> State:
+    """Of an attached subscription, or of the backbone's own one, which nobody attaches. Raises NotFoundError."""
+    from ops.changes.attach_plan import attached_named
+
+    control = app.control()
+    if name == LEDGER and app.context.ledger is not None:
+        return control.detached[name].state if name in control.detached else State(state="running")
+    return attached_named(control, name).state
 
 
 def _plan(app: App, kind: str, name: str, before: State, after: State, undoes: str = "") -> Plan:
@@ -55,9 +62,7 @@ def _plan(app: App, kind: str, name: str, before: State, after: State, undoes: s
 
 
 def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
-    from ops.changes.attach_plan import attached_named
-
-    now = attached_named(app.control(), plan.subject).state
+    now = _state(app, plan.subject)
     if now.state not in (plan.preconditions["state"]["state"], plan.details["state"]["state"]):
         raise RefusedError(f"{plan.subject} is {now.state} by now. Nothing was changed.")
 
@@ -68,17 +73,14 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
     with journal.step(plan.kind) as todo:
         if todo:
             write_control(app, [state_record(plan.subject, State(**plan.details["state"]))])
-    found = app.control().subscriptions.get(plan.subject)
-    state = None if found is None else found.state.state
+    state = _state(app, plan.subject).state
     if state != plan.details["state"]["state"]:
-        raise PartlyDoneError(f"{plan.subject} was written, but reads back as {state or 'detached'}.")
+        raise PartlyDoneError(f"{plan.subject} was written, but reads back as {state}.")
     return {plan.subject: state}
 
 
 def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:
-    from ops.changes.attach_plan import attached_named
-
-    now = attached_named(app.control(), plan.subject).state
+    now = _state(app, plan.subject)
     before = State(**plan.preconditions["state"])
     if now.state == before.state:
         raise RefusedError(f"{plan.subject} is {now.state} again already.")

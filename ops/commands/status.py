@@ -177,7 +177,7 @@ def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> d
         "held_keys": case.sight.held_total,
         "held": [_held_row(case, one, now) for one in case.sight.held],
         "parked_keys": case.sight.parked_keys,
-        "parked": [_held_row(case, one, now) for one in case.sight.parked],
+        "parked": [_held_row(case, one, now) | {"held_seconds": _parked(case, one, now)} for one in case.sight.parked],
         "records_per_second": case.sight.records_per_s,
         "eta_seconds": None if case.eta_s is None or not group.lag else round(case.eta_s, 1),
         "next": _next(app, case, look.contracts, now),
@@ -235,6 +235,13 @@ def _held_row(case: Case, held: Held, now: datetime) -> dict[str, Any]:
         "waiting": held.waiting,
         "due_seconds": None if held.due is None else round(max(0.0, held.due - now.timestamp()), 1),
     }
+
+
+def _parked(case: Case, parked: Held, now: datetime) -> float | None:
+    from ops.holding import parked_s
+
+    seconds = parked_s(case, parked, now)
+    return None if seconds is None else round(seconds, 1)
 
 
 def _next(app: App, case: Case, contracts: Contracts | None, now: datetime) -> list[dict[str, Any]]:

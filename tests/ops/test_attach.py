@@ -262,6 +262,18 @@ def test_pause_and_resume_act_at_once_and_are_audited(project: TestProject, atta
     ]
 
 
+def test_the_backbones_own_subscription_is_paused_and_resumed_like_any_other(
+    project: TestProject, attached: Callable[[], Any], stack: Stack
+) -> None:
+    """Nobody attaches it, so it was not found, and a ledger that had stopped could not be resumed."""
+    project.document("subscription", "pause", "ledger", "--reason", "the disk is full")
+    found = [one for one in project.document("status")["data"]["problems"] if one["subject"] == "ledger"]
+    assert [(one["kind"], one["command"]) for one in found] == [("paused", "backbone subscription resume ledger")]
+    assert "the disk is full. By tester." in found[0]["cause"]
+    project.document("subscription", "resume", "ledger")
+    assert not [one for one in project.document("status")["data"]["problems"] if one["subject"] == "ledger"]
+
+
 def test_a_paused_subscription_stays_paused_when_its_file_changes(
     project: TestProject, attached: Callable[[], Any]
 ) -> None:

@@ -23,7 +23,7 @@ from ops.problems import Case, Kind, Problem, Sight, worst_first
 from ops.watch.heartbeats import Beat
 from tests.consumers.test_heartbeat import connections as any_connection
 from tests.consumers.test_heartbeat import subscriptions as any_subscription
-from tests.ops.test_status import DEFINITION, NO_LETTERS, NOW, WORKER, case, partition
+from tests.ops.test_status import DEFINITION, NO_LETTERS, NOW, WORKER, case, dead, partition
 
 T = NOW.timestamp()
 ORIGIN = "billing.invoices/0/17"
@@ -146,6 +146,14 @@ def test_of_several_workers_the_oldest_key_is_named_and_all_are_counted() -> Non
     assert problem.cause.startswith("t/1/9: ")
     assert "4 more keys are held" in problem.cause
     assert problem.age_s == 300.0
+
+
+def test_a_parked_key_is_as_old_as_its_dead_letter_where_its_worker_does_not_know() -> None:
+    parked = held(origin="billing.invoices/0/7", why="parked", since=0.0, waiting=7)
+    without = seen(parked=(parked,), parked_keys=1)
+    assert [(one.kind, one.age_s) for one in problems_of(without, NOW)] == [("keys_parked", None)]
+    found = {one.kind: one.age_s for one in problems_of(replace(without, dead=dead("invalid_channel")), NOW)}
+    assert found["keys_parked"] == 7200.0
 
 
 def test_a_first_retry_is_everyday_and_no_problem() -> None:
