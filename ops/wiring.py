@@ -36,10 +36,19 @@ def collect_less() -> None:
 
 
 class Wiring:
-    """``consumers.worker.Make`` for one process: ``subscription`` and ``load_schema`` may be called from threads."""
+    """``consumers.worker.Make`` for one process: ``subscription`` and ``load_schema`` may be called from threads.
+    ``opened`` is told of every connection to a vendor that is opened, for gauges."""
 
-    def __init__(self, app: App, decoder: Decoder, producer: Producer, observer: facts.Observer) -> None:
+    def __init__(
+        self,
+        app: App,
+        decoder: Decoder,
+        producer: Producer,
+        observer: facts.Observer,
+        opened: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
         self._app, self._decoder, self._producer, self._observe = app, decoder, producer, observer
+        self._opened = opened
         # made here, on the main thread: App is not thread-safe
         self._project, self._context = app.project, app.context
         self._connector_types = app.connector_types
@@ -85,7 +94,7 @@ class Wiring:
         if kind is None:
             raise InputError(f"The connection '{name}' needs the connector '{resolved.connector}': install it.")
 
-        return Connection(
+        connection = Connection(
             name,
             kind,
             kind.open(resolved.settings(kind)),
@@ -93,6 +102,8 @@ class Wiring:
             quota=resolved.quota,
             circuit=Circuit.of(resolved.circuit_open_s),
         )
+        self._opened(connection)
+        return connection
 
     def _connection_changed(self, name: str) -> Callable[[ConnectionState, str, float], None]:
         def changed(state: ConnectionState, reason: str, seconds: float) -> None:

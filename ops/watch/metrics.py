@@ -106,7 +106,8 @@ QUOTA_USED = Metric(
     name="backbone_quota_used_ratio",
     kind="gauge",
     labels=("connection",),
-    meaning="Part of this process's share of the connection's rate that is used, 0 to 1; absent without a rate.",
+    meaning="Part that is used of this process's share of the connection's rate, or of the vendor's own quota, 0 to 1; "
+    "absent where neither is known.",
 )
 CONNECTION_STATE = Metric(
     name="backbone_connection_state",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from connectors.connector import Delivered, Outcome
 from consumers import facts
@@ -47,7 +49,8 @@ class Observation:
         self._lanes_held = metrics.gauge(metrics.LANES_HELD, of)
         self._oldest = metrics.gauge(metrics.OLDEST_UNFINISHED, of)
         self._keys_parked = metrics.gauge(metrics.KEYS_PARKED, of)
-        self._quota_used = metrics.gauge(metrics.QUOTA_USED, of)
+        self._quotas = _Quotas()
+        of.register(self._quotas)
         self._connections: set[str] = set()
         self._owned: dict[str, set[tuple[str, int]]] = {}
         self._log = logger()
@@ -107,11 +110,10 @@ class Observation:
 
     def follow_connection(self, connection: str, *, quota_used: Callable[[], float | None]) -> None:
         """Show this connection from now on (closed until a fact says otherwise), and ask on every scrape, like
-        ``follow``, which part of its rate is used; None: it has no rate, and no series is made."""
+        ``follow``, which part of its quota is used; None: it is not known, and no series is shown."""
         self._connection_state.labels(connection)
         self._connections.add(connection)
-        if quota_used() is not None:
-            self._quota_used.labels(connection).set_function(lambda: quota_used() or 0.0)
+        self._quotas.of[connection] = quota_used
 
     def _delivery_settled(self, fact: facts.DeliverySettled) -> None:
         outcome = fact.outcome
@@ -279,6 +281,30 @@ class Observation:
 
     def _reason(self, outcome: Outcome) -> str:
         return "" if type(outcome) is Delivered else self._reasons.label(getattr(outcome, "reason", ""))
+
+
+class _Quotas(Collector):
+    """The gauge of used quotas. A connection whose quota is not known has no series: 0 would be a lie, and NaN would
+    spoil sums."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Callable[[], float | None]] = {}
+
+    def describe(self) -> Iterable[Metric]:
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family()
+        for connection, quota_used in list(self.of.items()):
+            used = quota_used()
+            if used is not None:
+                family.add_metric([connection], used)
+        return [family]
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        metric = metrics.QUOTA_USED
+        return GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
 
 
 class _Children(Generic[Kind]):
