@@ -11,6 +11,7 @@ tombstone of one. Only then is its offset finished, and only finished offsets ar
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -121,6 +122,8 @@ class Flow:
         self._receipts = receipts
         self._partitions: dict[Place, Partition] = {}
         self._lanes: Lanes[Work] = Lanes()
+        self._lines: dict[LaneKey, deque[Work]] = {}
+        """of each lane, what was taken in and is not finished, in order; it outlives the lane"""
         self._live = Batches(subscription.connector.batch_max)
         self._background = Batches(subscription.connector.batch_max)
         self._linger: dict[bool, float] = {}
@@ -145,14 +148,18 @@ class Flow:
     def lanes_held(self) -> int:
         return self._lanes.held
 
+    @property
+    def keys_parked(self) -> int:
+        return len(self._parked)
+
     def assigned(self, partitions: Sequence[Assigned]) -> None:
         for one in partitions:
             partition = self._partitions[one.place] = Partition(one)
             partition.admitting = not self.stop_reason
             if self._parks:
                 self._parked.begin(one.place, one.open_letters)
-            if self._background_full and one.place[0] == self._inbox:
-                self._effects.pause_partition(one.place, True)
+            # Also where it is not to be paused: a pause of an earlier assignment may still be on its way to the owner.
+            self._effects.pause_partition(one.place, self._background_full and one.place[0] == self._inbox)
         self._observe(facts.PartitionsAssigned(self._name, tuple(one.place for one in partitions)))
         self._check_parked()
 
@@ -193,6 +200,7 @@ class Flow:
             self._parked.end(partition.place)
             if self._partitions.get(partition.place) is partition:
                 del self._partitions[partition.place]
+        self._leave_lines(drain.leaving)
         drain.answer(commits)
         if drain.leaving:
             drained = not any(partition.open for partition in drain.leaving)
@@ -206,6 +214,7 @@ class Flow:
         for partition in leaving:
             partition.live = False
             self._parked.end(partition.place)
+        self._leave_lines(leaving)
         if leaving:
             self._observe(facts.PartitionsRevoked(self._name, tuple(p.place for p in leaving), False))
 
@@ -295,6 +304,10 @@ class Flow:
 
     def _add(self, work: Work, key: LaneKey) -> None:
         lane = self._lanes.add(key, work)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = deque()
+        line.append(work)
         waits = not work.background and lane.live == 1 and lane.busy and not lane.queue[0].open
         if waits and any(self._background.pull(one) for one in lane.queue):
             # Its head waited for the background's turn; with something live behind it the lane is live.
@@ -365,6 +378,10 @@ class Flow:
         carrier = next((work for work in lane.queue if head in work.merged), None) if self._merges else None
         if carrier is not None:
             return carrier  # it was formed before and is tried again as it is
+        if head.order is not None and head.order.kind == "discarded":
+            self._open_one(head)  # whatever it is: also if it cannot be read
+            self._skip(head, "discarded")
+            return None
         if not self._project(head):
             return None
         if not head.background and self._parks and self._is_parked(head):
@@ -446,12 +463,9 @@ class Flow:
                     self._held(work, "schema", "schema_wanted")
                     self._effects.await_schema(work, projection.schema)
             case Refused():
+                rejected = projection.rejected
                 self._open_one(work)
-                if work.order is not None and work.order.kind == "discarded":
-                    self._skip(work, "discarded")
-                else:
-                    rejected = projection.rejected
-                    self._set_aside([work], projection.kind, rejected.reason, rejected.detail, projection.event_type)
+                self._set_aside([work], projection.kind, rejected.reason, rejected.detail, projection.event_type)
         return False
 
     def go_on(self, works: Sequence[Work]) -> None:
@@ -465,10 +479,6 @@ class Flow:
         order = work.order
         assert order is not None
         assert work.delivery is not None
-        if order.kind == "discarded":
-            self._open_one(work)
-            self._skip(work, "discarded")
-            return False
         if order.omit and not work.attempts.count:
             left = without(work.delivery, order.omit, self._actions[work.delivery.action])
             if left is None:
@@ -643,6 +653,8 @@ class Flow:
             work.open = False
             work.partition.open -= 1
         self._settled(work)
+        if work.entry.ended is None:
+            self._break_line(work)
         if self._drains:
             self._check_drains()
 
@@ -752,11 +764,48 @@ class Flow:
             self._closed(work)
 
     def _finished(self, work: Work, ended: Ended) -> None:
-        """Its offset may be committed over."""
-        partition = work.partition
-        partition.tracker.finish(work.entry, ended)
-        partition.dirty = True
-        self._closed(work)
+        """Everything about it is acked: its offset is finished, once all before it in its lane are.
+
+        Acks come in any order, and what is finished beyond the committed offset is not sent again by the next owner:
+        were n + 1 finished and n not, it would send n alone, and the vendor would end with the older one."""
+        work.ended, work.acked = ended, True
+        if work.blocked:
+            self._closed(work)
+            return
+        self._open_one(work)
+        self._move_line(work.lane.key)
+
+    def _move_line(self, key: LaneKey) -> None:
+        line = self._lines[key]
+        while line and line[0].acked:
+            first = line.popleft()
+            first.partition.tracker.finish(first.entry, first.ended)
+            first.partition.dirty = True
+            self._closed(first)
+        if not line:
+            self._lines.pop(key, None)
+
+    def _break_line(self, work: Work) -> None:
+        """It ends here unfinished, and so does what is behind it: it is all read again by whoever is next."""
+        line = self._lines.get(work.lane.key)
+        if line is None or work not in line:
+            return
+        behind = []
+        while (one := line.pop()) is not work:
+            behind.append(one)
+        for one in behind:
+            one.blocked = True
+            if one.acked:
+                self._closed(one)
+        if not line:
+            self._lines.pop(work.lane.key, None)
+
+    def _leave_lines(self, leaving: Sequence[Partition]) -> None:
+        """Nothing of these partitions is finished any more; what is left of a lane goes on without them."""
+        for key, line in list(self._lines.items()):
+            if any(work.partition in leaving for work in line):
+                self._lines[key] = deque(work for work in line if work.partition not in leaving)
+                self._move_line(key)
 
     def _settled(self, work: Work) -> None:
         if work.over:

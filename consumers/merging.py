@@ -47,13 +47,16 @@ def merged(deliveries: Sequence[Delivery], action: Action) -> Delivery:
 
 
 def without(delivery: Delivery, omit: Sequence[str], action: Action) -> Delivery | None:
-    """The delivery without those fields; None when nothing is left of it."""
-    if not omit:
+    """The delivery without those fields; None when nothing is left of it. What is left is another delivery, so it has
+    another idempotency key: the whole one may have been sent under its own."""
+    within = delivery.body if action.fields_in is None else delivery.body.get(action.fields_in)
+    fields = within if isinstance(within, Mapping) else {}
+    gone = sorted(name for name in omit if name in fields)
+    if not gone and fields:
         return delivery
-    gone = frozenset(omit)
-    if action.fields_in is None:
-        body = {name: value for name, value in delivery.body.items() if name not in gone}
-        return replace(delivery, body=body) if set(body) - set(action.about) else None
-    inner = delivery.body.get(action.fields_in)
-    fields = {n: v for n, v in inner.items() if n not in gone} if isinstance(inner, Mapping) else {}
-    return replace(delivery, body={**delivery.body, action.fields_in: fields}) if fields else None
+    left = {name: value for name, value in fields.items() if name not in gone}
+    if not set(left) - set(action.about if action.fields_in is None else ()):
+        return None
+    key = hashlib.sha256("\n".join((delivery.idempotency_key, "without", *gone)).encode()).hexdigest()
+    body = left if action.fields_in is None else {**delivery.body, action.fields_in: left}
+    return replace(delivery, body=body, idempotency_key=key)

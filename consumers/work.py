@@ -81,8 +81,9 @@ class Work:
     ``open`` while its call, its dead letter or its receipt is out; ``acks`` how many of the last two."""
 
     __slots__ = (
-        "acks", "alone", "attempts", "background", "delivery", "doubtful", "ended", "entry", "held_since", "held_why",
-        "lane", "merged", "open", "order", "over", "partition", "ready", "reason", "record", "size",
+        "acked", "acks", "alone", "attempts", "background", "blocked", "delivery", "doubtful", "ended", "entry",
+        "held_since", "held_why", "lane", "merged", "open", "order", "over", "partition", "ready", "reason", "record",
+        "size",
     )  # fmt: skip
 
     lane: Lane[Work]
@@ -102,6 +103,8 @@ class Work:
         self.attempts = Attempts()
         self.open = self.over = False
         self.acks = 0
+        self.acked = self.blocked = False
+        """all about it is acked; one before it in its lane ended unfinished, so it must not be finished here"""
         self.ended: Ended = "delivered"
         self.held_since: float | None = None
         self.held_why: HeldWhy = "retry"
