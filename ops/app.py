@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from connectors.connector import ConnectorType
     from consumers.control import ControlSnapshot
     from consumers.subscription import Subscription
+    from ops.ledger.query import Ledger
     from ops.settings import Context, Project
     from producers.kafka import RecordProducer
     from producers.publisher import Publisher
@@ -183,6 +184,18 @@ class App:
     def installation_key(self) -> bytes:
         """The key that personal values in receipts are hashed with. Raises InputError where the context has none."""
         return self.context.installation_key
+
+    def ledger(self) -> Ledger:
+        """The receipts of this context, to read. Raises RefusedError where none are kept (with what to set) or where
+        they have another form, UnreachableError if the database does not answer."""
+        from ops.ledger.query import open_ledger
+
+        def make() -> Ledger:
+            ledger = open_ledger(self)
+            self._closing.append(ledger.close)
+            return ledger
+
+        return self._once("ledger", make)
 
     # ---- connectors and subscriptions -------------------------------------------------------------------------
 

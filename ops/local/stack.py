@@ -36,7 +36,7 @@ READY_MAX_S = 60.0
 PROGRAMS_MAX_S = 900.0
 READY_POLL_S = 0.02
 STOP_GRACE_S = 20.0
-REMEMBERED = ("schemas/local", "fakes", "changes/local")
+REMEMBERED = ("schemas/local", "fakes", "changes/local", "ledger.db", "ledger.db-wal", "ledger.db-shm")
 """What else in the folder speaks of the data: schema ids begin at 1 again, so cached ones would be wrong."""
 LOG_MAX_BYTES = 10_000_000
 LOG_LINES_SHOWN = 12

@@ -1,0 +1,313 @@
+"""Asking the ledger: what became of an event, of an entity, of a subscription's deliveries. Reads; changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from consumers.receipts import TOPIC, hashed
+from ops.ledger.database import Address, check, database_error, open_engine
+from ops.ledger.store import storable
+from ops.ledger.tables import RECEIPT_FIELDS, earlier_receipts, receipts
+from ops.topics import LEDGER
+from ops.wording import counted
+from schemas.errors import RefusedError, UnreachableError
+from schemas.event import Origin
+
+if TYPE_CHECKING:
+    from ops.app import App
+    from ops.lag.cluster import Place
+
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReceipt:
+    """A receipt as the ledger has it. ``is_earlier``: the delivery ended otherwise later. The fields mean what
+    ``DeliverySettled.avsc`` says; times are UTC."""
+
+    idempotency_key: str
+    event_source: str
+    event_type: str
+    event_id: str
+    event_time: datetime
+    event_subject: str | None
+    event_subject_hashed: bool
+    record_key: str | None
+    record_key_hashed: bool
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    subscription: str
+    subscription_version: str
+    connection: str
+    action: str
+    entity: str
+    entity_hashed: bool
+    about: str
+    revision: str
+    outcome: str
+    reason: str | None
+    merged_into: str | None
+    reference: str | None
+    reference_hashed: bool
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    change_id: str | None
+    change_kind: str | None
+    redrives: int
+    trace_id: str | None
+    fields_sent: list[str]
+    personal_data_sent: list[str]
+    body_fields: list[str]
+    body_sha256: str | None
+    receipt_partition: int
+    receipt_offset: int
+    is_earlier: bool = False
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.origin_topic, self.origin_partition, self.origin_offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What receipts are asked for; None: any. ``value`` is an entity, a record key, a subject or an event's id, as a
+    person knows it; what is hashed is found by hashing it. ``since`` and ``until`` bound when the delivery ended."""
+
+    event_id: str | None = None
+    entity: str | None = None
+    value: str | None = None
+    subscription: str | None = None
+    outcomes: Sequence[str] = ()
+    reason: str | None = None
+    change: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Ledger:
+    """The receipts, to read. Blocking; one thread at a time. ``key`` is the installation's key; None: there is none,
+    and nothing hashed is found. Raises RefusedError where the ledger has another version's form, UnreachableError and
+    the like as the database's error means."""
+
+    def __init__(self, address: Address, key: Callable[[], bytes | None], *, wait_s: float = 15.0) -> None:
+        self.address = address
+        self._key = key
+        self._engine = open_engine(address, writes=False, wait_s=wait_s)
+        self._exists = False
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was made: no worker with this ledger has run yet otherwise."""
+        file = self.address.file
+        if not self._exists and (file is None or file.is_file()):
+            with self._reading() as connection:
+                self._exists = sa.inspect(connection).has_table(receipts.name)
+                if self._exists:
+                    check(connection, self.address)
+        return self._exists
+
+    def find(self, wanted: Wanted, *, limit: int) -> list[StoredReceipt]:
+        """How deliveries ended, those that ended last first, at most so many."""
+        return self._select(receipts, self._conditions(wanted), limit)
+
+    def of_events(self, event_ids: Iterable[str]) -> list[StoredReceipt]:
+        """Everything known of events with these ids, also how deliveries had ended before; in the order it
+        happened."""
+        wanted = [storable(one) for one in event_ids]
+        found = [
+            *self._select(receipts, [receipts.c.event_id.in_(wanted)], None),
+            *self._select(earlier_receipts, [earlier_receipts.c.event_id.in_(wanted)], None),
+        ]
+        # what a redrive replaced may not have known its event's id: then the place is what they share
+        for subscription, origin in {(one.subscription, one.origin) for one in found if one.change_id is not None}:
+            found += self._select(earlier_receipts, _at(earlier_receipts, subscription, origin), None)
+        unique = {(one.receipt_partition, one.receipt_offset): one for one in found}
+        return sorted(unique.values(), key=_in_time)
+
+    def of_origin(self, origin: Origin) -> list[StoredReceipt]:
+        """How deliveries of the record at one place ended, by whatever subscription; in the order it happened."""
+        subscriptions = self._read(sa.select(receipts.c.subscription).distinct())
+        found: list[StoredReceipt] = []
+        for (subscription,) in subscriptions:
+            for table in (receipts, earlier_receipts):
+                found += self._select(table, _at(table, subscription, origin), None)
+        return sorted(found, key=_in_time)
+
+    def sent_later(
+        self,
+        subscription: str,
+        action: str,
+        entity: str,
+        *,
+        origin: Origin,
+        about: str = "",
+        since: datetime | None = None,
+    ) -> frozenset[str]:
+        """The body's fields that deliveries of the same action and entity (and what else it is ``about``, a table)
+        have sent *after* the event at ``origin``: what redriving that event would overwrite with older values.
+
+        After it are later offsets of its partition. Of other partitions nobody can tell by offsets; there it is what
+        was sent since the event was set aside (``since``; None: they do not count). An outcome that is not known
+        counts as sent. ``entity`` and ``about`` are plain, whether receipts hold them hashed or not.
+
+        Ask only a ledger that has read to the end (``read_to_end``)."""
+        at = receipts.c
+        same_partition = sa.and_(at.origin_topic == origin.topic, at.origin_partition == origin.partition)
+        later = sa.and_(same_partition, at.origin_offset > origin.offset)
+        if since is not None:
+            later = sa.or_(later, sa.and_(sa.not_(same_partition), at.last_at > since))
+        query = sa.select(at.body_fields).where(
+            at.subscription == subscription,
+            at.action == action,
+            self._is(at.entity, at.entity_hashed, entity),
+            at.about.in_(self._forms(about)),
+            at.outcome.in_(("delivered", "unknown")),
+            later,
+        )
+        return frozenset(name for (names,) in self._read(query) for name in names)
+
+    def _forms(self, text: str) -> list[str]:
+        key = self._key()
+        return [storable(text)] if key is None or not text else [storable(text), hashed(text, key)]
+
+    def _conditions(self, wanted: Wanted) -> list[Any]:
+        at = receipts.c
+        found: list[Any] = []
+        for column, exact in (
+            (at.event_id, wanted.event_id), (at.subscription, wanted.subscription), (at.reason, wanted.reason),
+            (at.change_id, wanted.change),
+        ):  # fmt: skip
+            if exact is not None:
+                found.append(column == storable(exact))
+        if wanted.entity is not None:
+            found.append(self._is(at.entity, at.entity_hashed, wanted.entity))
+        if wanted.value is not None:
+            # the two conditions beside entity repeat those of their partial indexes, which are used only then
+            found.append(
+                sa.or_(
+                    at.event_id == storable(wanted.value),
+                    self._is(at.entity, at.entity_hashed, wanted.value),
+                    sa.and_(at.record_key != at.entity, self._is(at.record_key, at.record_key_hashed, wanted.value)),
+                    sa.and_(
+                        at.event_subject != at.entity,
+                        self._is(at.event_subject, at.event_subject_hashed, wanted.value),
+                    ),
+                )
+            )
+        if wanted.outcomes:
+            found.append(at.outcome.in_(wanted.outcomes))
+        if wanted.since is not None:
+            found.append(at.last_at >= wanted.since)
+        if wanted.until is not None:
+            found.append(at.last_at < wanted.until)
+        return found
+
+    def _is(self, column: sa.Column[Any], is_hashed: sa.Column[Any], value: str) -> Any:
+        plain = sa.and_(column == storable(value), sa.not_(is_hashed))
+        key = self._key()
+        return plain if key is None else sa.or_(plain, sa.and_(column == hashed(value, key), is_hashed))
+
+    def _select(self, table: sa.Table, conditions: Sequence[Any], limit: int | None) -> list[StoredReceipt]:
+        columns = [table.c[name] for name in RECEIPT_FIELDS]
+        query = sa.select(*columns).where(*conditions).order_by(table.c.last_at.desc(), table.c.id.desc()).limit(limit)
+        return [
+            StoredReceipt(**dict(zip(RECEIPT_FIELDS, row, strict=True)), is_earlier=table is earlier_receipts)
+            for row in self._read(query)
+        ]
+
+    def _read(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        if not self.exists:
+            return []
+        with self._reading() as connection:
+            return connection.execute(query).all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise database_error(error, self.address) from None
+
+
+def _at(table: sa.Table, subscription: str, origin: Origin) -> list[Any]:
+    return [
+        table.c.subscription == subscription,
+        table.c.origin_topic == origin.topic,
+        table.c.origin_partition == origin.partition,
+        table.c.origin_offset == origin.offset,
+    ]
+
+
+def _in_time(one: StoredReceipt) -> tuple[Any, ...]:
+    return (one.last_at, one.receipt_partition, one.receipt_offset)
+
+
+def open_ledger(app: App) -> Ledger:
+    """The context's ledger. Does not connect yet. Raises RefusedError where none is kept, InputError for a wrong
+    address."""
+    from ops.ledger.subscription import ledger_address
+
+    address = ledger_address(app)
+    if address is None:
+        name = app.context.name
+        raise RefusedError(
+            f"The context '{name}' keeps no ledger, so what became of deliveries cannot be asked. Set "
+            f'contexts.{name}.ledger = "env:LEDGER_URL" (PostgreSQL or SQLite) in {app.project.file.name}, and start '
+            "the workers again: it is filled from the receipts of the last 90 days."
+        )
+    return Ledger(address, lambda: app.context.installation_key)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What ``backbone.deliveries`` held at one moment: where each partition began and ended."""
+
+    logs: Mapping[Place, tuple[int, int]]
+
+    def missing(self, app: App) -> int:
+        """How many of these records the ledger has not written yet. Blocks on the cluster."""
+        from ops.changes.group_positions import committed
+
+        done = committed(app, LEDGER)
+        left = (
+            end - max(start, done[place].offset if place in done else 0) for place, (start, end) in self.logs.items()
+        )
+        return sum(count for count in left if count > 0)
+
+
+def end_of_receipts(app: App) -> End:
+    """The receipts there are now; none where their topic is not there yet. Blocks on the cluster."""
+    from ops.lag.cluster import Cluster
+
+    cluster = Cluster(app.admin(), app.consumer)
+    places = [(TOPIC, partition) for partition in range(cluster.partition_counts([TOPIC]).get(TOPIC, 0))]
+    starts, ends = cluster.starts(places), cluster.ends(places, "committed")
+    return End({place: (starts.get(place, 0), end) for place, end in ends.items()})
+
+
+def read_to_end(app: App, *, wait_s: float = 10.0) -> None:
+    """Wait until the ledger has written every receipt that was there at the moment of the question; what comes later
+    does not count. Blocks, at most ``wait_s``. Raises UnreachableError saying how much is missing."""
+    end = end_of_receipts(app)
+    deadline = time.monotonic() + wait_s
+    while count := end.missing(app):
+        if time.monotonic() > deadline:
+            raise UnreachableError(
+                f"The ledger has not written {counted(count, 'receipt')} yet. Does a worker run with it? "
+                "See: backbone status"
+            )
+        time.sleep(POLL_S)  # a group tells nobody when it commits; the deadline bounds it
