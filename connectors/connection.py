@@ -65,9 +65,9 @@ class ConnectionView:
 class _Entry:
     """One place taken. ``first``: alone after a pause, to see whether the vendor is back."""
 
+    party: Party
     ticket: Ticket
     background: bool
-    deliveries: int
     first: bool
 
 
@@ -92,23 +92,21 @@ class Seat:
         if share != self._party.share:
             self._connection._set_share(self._party, share)
 
-    def try_enter(self, *, background: bool = False, deliveries: int = 1) -> bool:
-        """Take a place for one call of so many deliveries, if one may begin now; give it back with ``leave``. Never
-        blocks. After False ``wake`` is called, on the loop and never from in here, when it is worth asking again."""
-        entry = self._connection._enter(self._party, background, deliveries)
+    def try_enter(self, *, background: bool = False) -> bool:
+        """Take a place for one call, if one may begin now; give it back with ``leave``. Never blocks. After False
+        ``wake`` is called, on the loop and never from in here, when it is worth asking again."""
+        entry = self._connection._enter(self._party, background)
         if entry is None:
             return False
         self._entered.append(entry)
         return True
 
     def leave(self) -> None:
-        """Give the place of one call back, whether the call was made or not."""
+        """Give the place of one call back. Where the call was not made, it has cost nothing of the quota."""
         if self._called:
             self._connection._leave(self._called.popleft())
         else:
-            entry = self._entered.popleft()
-            self._connection._breaker.cancel(entry.ticket)
-            self._connection._leave(entry)
+            self._connection._cancel(self._entered.popleft())
 
     async def call(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Ask the vendor, in a place taken with ``try_enter`` (``leave`` follows). Always one outcome a delivery, in a
@@ -117,9 +115,11 @@ class Seat:
         entry, connection = self._entered.popleft(), self._connection
         began = connection._clock()
         outcomes: Sequence[Outcome] | None = None
+        connection._in_flight += len(batch)
         try:
             outcomes = await connection._deliver(batch)
         finally:
+            connection._in_flight -= len(batch)
             self._called.append(entry)
             connection._learn(entry, outcomes, began)
         return outcomes
@@ -178,6 +178,8 @@ class Connection:
         self._pause_until = self._paused_at = 0.0
         self._pause_reason = ""
         self._failures = 0
+        self._away = 0
+        """pauses in a row that the vendor did not ask for: only these make the next one longer"""
         self._is_first_out = False
         self._held = self._stopped = ""
         self._probe_every_s = probe_every_s
@@ -187,8 +189,6 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._is_closed = False
-        self._own: Seat | None = None
-        self._waiters: list[asyncio.Future[None]] = []
 
     @property
     def calls_max(self) -> int:
@@ -211,7 +211,8 @@ class Connection:
         if seconds is None:
             if self._breaker.state != "closed" or (self._failures and self._quiet_until() > now):
                 return
-            seconds = min(PAUSE_MAX_S, PAUSE_FIRST_S * (1 << min(self._failures, 10))) * (0.5 + self._chance() / 2)
+            seconds = min(PAUSE_MAX_S, PAUSE_FIRST_S * (1 << min(self._away, 10))) * (0.5 + self._chance() / 2)
+            self._away += 1
         self._failures += 1
         self._paused_at = now
         self._pause_until = max(self._pause_until, now + seconds)
@@ -292,44 +293,16 @@ class Connection:
             await asyncio.gather(self._checks, return_exceptions=True)
         await self._connector.close()
 
-    # ---- the runtime's way in until it has moved to seats
-
-    async def enter(self) -> None:
-        """Wait until a call may be made and take a place for it; give it back with ``leave``."""
-        if self._own is None:
-            self._own = self.join("", wake=self._wake_own)
-        while not self._own.try_enter(deliveries=self.kind.batch_max):
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
-
-    def _wake_own(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def leave(self) -> None:
-        assert self._own is not None
-        self._own.leave()
-
-    async def call(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        assert self._own is not None
-        return await self._own.call(batch)
-
-    def worked(self, delivered: int) -> None:
-        """Nothing: the connection learns from its calls itself."""
-
     # ---- places
 
-    def _enter(self, party: Party, background: bool, deliveries: int) -> _Entry | None:
+    def _enter(self, party: Party, background: bool) -> _Entry | None:
         now = self._clock()
         pacing, breaker = self._pacing, self._breaker
         if not self._is_open(now):
-            pacing.want(party, background=background, deliveries=deliveries)
+            pacing.want(party, background=background)
             self._arm()
             return None
-        if not pacing.begin(party, background=background, deliveries=deliveries, now=now):
+        if not pacing.begin(party, background=background, now=now):
             self._arm()
             return None
         ticket = breaker.admit(now)
@@ -339,12 +312,15 @@ class Connection:
             self._is_first_out = True
         if ticket.is_probe:
             self._tell()
-        self._in_flight += deliveries
-        return _Entry(ticket, background, deliveries, first)
+        return _Entry(party, ticket, background, first)
+
+    def _cancel(self, entry: _Entry) -> None:
+        self._breaker.cancel(entry.ticket)
+        self._pacing.cancel(entry.party, background=entry.background)
+        self._leave(entry)
 
     def _leave(self, entry: _Entry) -> None:
         self._pacing.end(background=entry.background)
-        self._in_flight -= entry.deliveries
         if entry.first:
             self._is_first_out = False
         if self._pacing.waiting:
@@ -452,7 +428,7 @@ class Connection:
             if self._stopped and not self.kind.check and any(_proves_credentials(one) for one in outcomes):
                 self._stopped = ""
             if not self._stopped or self.kind.check:
-                self._failures = 0
+                self._failures = self._away = 0
                 self._pause_until = 0.0
         self._tell()
 

@@ -22,7 +22,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote
 
-from connectors.misbehaviour import WITHOUT_EFFECT, Misbehaviour, read_misbehaviours
+from connectors.misbehaviour import LASTING, WITHOUT_EFFECT, Misbehaviour, read_misbehaviours
 
 REQUEST_MAX = 16 << 20
 HEAD_MAX = 64 << 10
@@ -56,7 +56,7 @@ class Vendor(Protocol):
         ...
 
     def order(self, kind: str, parameters: Mapping[str, Any]) -> bool:
-        """Take a lasting order (``quota``); False when this vendor knows none of that kind."""
+        """Take a lasting order (``quota``, ``tokens``); False when this vendor knows none of that kind."""
         ...
 
     def report(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -218,15 +218,15 @@ class FakeServer:
         except (ValueError, RecursionError) as error:
             return json_reply(400, {"error": str(error)})
         for order in orders:
-            if order.kind == "quota" and not self._vendor.order(order.kind, order.parameters):
-                return json_reply(400, {"error": "this vendor's fake knows no quota; nothing was queued"})
+            if order.kind in LASTING and not self._vendor.order(order.kind, order.parameters):
+                return json_reply(400, {"error": f"this vendor's fake knows no {order.kind}; nothing was queued"})
         for order in orders:
             if order.kind == "away":
                 # after this answer is out, so that who ordered it gets to know
                 asyncio.get_running_loop().call_later(0.01, self._go_away, order.parameters["seconds"])
             elif order.kind == "latency":
                 self._latency_s = order.parameters["ms"] / 1000
-            elif order.kind != "quota":
+            elif order.kind not in LASTING:
                 self._queue.append(order)
         return json_reply(200, {"queued": len(self._queue)})
 

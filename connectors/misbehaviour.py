@@ -18,6 +18,8 @@ partial              in part     the first ``fail`` (1) items refused with ``cat
 away                 no          at once, not queued: connections reset and refused for ``seconds`` (1)
 latency              –           from now on every answer takes ``ms``
 quota                –           from now on at most ``max`` calls per ``per_ms`` (10000); vendors with quotas only
+tokens               –           access tokens issued so far are refused, new ones live ``seconds`` (1800); vendors that
+                                 issue them only
 ===================  ==========  ===============================================================================
 """
 
@@ -44,8 +46,12 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "away": {"seconds": 1.0},
     "latency": {"ms": 0.0},
     "quota": {"max": 100, "per_ms": 10_000},
+    "tokens": {"seconds": 1800},
 }
 """Every kind of misbehaviour with its parameters and their defaults."""
+
+LASTING = frozenset({"quota", "tokens"})
+"""What a vendor keeps to from now on, where it knows such a thing."""
 
 WITHOUT_EFFECT = frozenset({"status", "stall", "cut"})
 

@@ -85,6 +85,10 @@ class Meter:
         """Take a token. Only at ``ready_at`` or later."""
         self._paid_until = max(self._paid_until, now) + self._every_s
 
+    def give_back(self) -> None:
+        """A token that was taken was not used."""
+        self._paid_until -= self._every_s
+
     def used(self, now: float) -> float:
         """How much of the burst is taken, 0..1."""
         return min(1.0, max(0.0, self._paid_until - now) / (self._burst * self._every_s))
@@ -98,8 +102,8 @@ class Party:
 
     def __init__(self) -> None:
         self.share = 1.0
-        self.wants = [0, 0]
-        """deliveries it asked to send and may not yet: live, background"""
+        self.wants = [False, False]
+        """whether it asked for a call and may not make it yet: live, background"""
         self.finish = [0.0, 0.0]
 
 
@@ -140,14 +144,14 @@ class Pacing:
         party.share = min(1.0, max(0.0, share))
         self._divide(now)
 
-    def begin(self, party: Party, *, background: bool, deliveries: int, now: float) -> bool:
-        """Take a turn for a call of so many deliveries, if there is one for this party now; give it back with ``end``.
-        False: it is remembered that the party wants one, until ``ask``."""
+    def begin(self, party: Party, *, background: bool, now: float) -> bool:
+        """Take a turn for a call, if there is one for this party now; give it back with ``end``. False: it is
+        remembered that the party wants one, until ``ask``."""
         kind = int(background)
         if not self._is_free(kind, now) or not self._is_its_turn(party, kind, now):
-            self.want(party, background=background, deliveries=deliveries)
+            self.want(party, background=background)
             return False
-        party.wants[kind] = 0
+        party.wants[kind] = False
         for meter in (self._all, self._background)[: kind + 1]:
             if meter is not None:
                 meter.take(now)
@@ -160,13 +164,20 @@ class Pacing:
         self.in_flight[kind] += 1
         return True
 
-    def want(self, party: Party, *, background: bool, deliveries: int) -> None:
+    def want(self, party: Party, *, background: bool) -> None:
         """Remember that the party wants a call, without trying."""
-        party.wants[background] = max(1, deliveries)
+        party.wants[background] = True
 
     def end(self, *, background: bool) -> None:
-        """A call ended, or was not made after all (its token is spent)."""
+        """A call ended."""
         self.in_flight[background] -= 1
+
+    def cancel(self, party: Party, *, background: bool) -> None:
+        """A call was not made after all: its token and its turn are given back. ``end`` follows all the same."""
+        for meter in (self._all, self._background)[: background + 1]:
+            if meter is not None:
+                meter.give_back()
+        party.finish[background] -= 1 / max(party.share, SHARE_MIN)
 
     def turns(self, now: float) -> list[Party]:
         """Who wants a call, in the order in which it is their turn."""
@@ -179,7 +190,7 @@ class Pacing:
 
     def ask(self, party: Party) -> None:
         """Forget what it wanted: it is being asked."""
-        party.wants = [0, 0]
+        party.wants = [False, False]
 
     def next_at(self, now: float) -> float | None:
         """When the next call that somebody wants may begin: ``now`` or later. None: when one in flight has ended, or

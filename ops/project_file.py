@@ -234,7 +234,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
             return f"'{path}' is missing{more}."
         case "value_error":
             message = first["msg"].removeprefix("Value error, ")
-            return f"'{path}': {message}{more}."
+            return f"'{path}': {message}{more}." if path else f"{message}{more}."
         case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
             return f"'{path}' is a table: [{path}]{more}."
         case "string_pattern_mismatch" if first["loc"] == ("project", "name"):

@@ -13,6 +13,12 @@ from schemas.event import Origin
 __all__ = ["CONNECTOR"]
 
 FAKE_TOKEN = "fake-hubspot-token"
+FAKE_OAUTH = {
+    "client_id": "fake-client-id",
+    "client_secret": "fake-client-secret",
+    "refresh_token": "fake-refresh-token",
+}
+"""The fake takes either."""
 
 
 def _open(settings: HubSpotSettings) -> Connector:
@@ -25,7 +31,7 @@ def _fake() -> Fake:
     from connectors.fake_server import FakeServer
     from connectors.hubspot.fake import HubSpotFake
 
-    return FakeServer(HubSpotFake(FAKE_TOKEN))
+    return FakeServer(HubSpotFake(FAKE_TOKEN, FAKE_OAUTH))
 
 
 def _fake_settings(url: str, folder: Path) -> dict[str, JsonValue]:
@@ -55,4 +61,5 @@ CONNECTOR = ConnectorType(
     dependency=DEPENDENCY,
     answered=_answered,
     actions_for=actions_for,
+    check=True,
 )

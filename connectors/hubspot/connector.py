@@ -154,10 +154,9 @@ class HubSpot:
             return [refused[index] for index in range(len(batch))]
         body = as_json({"inputs": inputs})
         result = await self._request("POST", self._upsert_path, body)
-        if isinstance(result, Unavailable):
-            answered = iter([result] * len(asked))
-        else:
-            answered = iter(classify(result, asked, self._unique))
+        answered: Iterator[Outcome] = iter(
+            [result] * len(asked) if isinstance(result, Unavailable) else classify(result, asked, self._unique)
+        )
         if not refused:
             return list(answered)
         return [refused[index] if index in refused else next(answered) for index in range(len(batch))]

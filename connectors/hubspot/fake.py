@@ -1,13 +1,14 @@
 """HubSpot's stand-in: contacts with batch upsert, batch read, read and list, as HubSpot documents them.
 
-What it keeps to: a bearer token (401 otherwise); upsert by a unique property, the same input twice is one contact;
+What it keeps to: a bearer token, a fixed one or an access token issued for the refresh token and not expired (401
+otherwise); upsert by a unique property, the same input twice is one contact;
 at most 100 inputs, no id twice (400); property values are strings (400 for the call); e-mail addresses lower-cased,
 valid and unique; lifecycle stages known and never backwards (200 with the old stage); per-item errors beside results
 (207 in v3, 200 in dated versions) that name the trace id; quota headers on every answer and 429 with policyName.
 
 Report: ``contacts`` {entity: properties} (``?contacts=0`` leaves them out), ``applied`` (upserts done), ``effects``
-(contacts), ``duplicates`` (upserts with a trace id applied before), ``applications`` [[entity, trace id], ...] in
-order (``?since=n`` from the n-th on).
+(contacts), ``duplicates`` (upserts with a trace id applied before), ``refreshes`` (access tokens issued),
+``applications`` [[entity, trace id], ...] in order (``?since=n`` from the n-th on).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from connectors.fake_server import Reply, Request, json_reply
 from connectors.hubspot.actions import LIFECYCLE_STAGES
@@ -43,11 +45,15 @@ class Contact:
 class HubSpotFake:
     """One account's contacts (a ``connectors.fake_server.Vendor``)."""
 
-    def __init__(self, token: str) -> None:
-        self._authorization = f"Bearer {token}"
+    def __init__(self, token: str, oauth: Mapping[str, str] | None = None) -> None:
+        """``oauth``: the client_id, client_secret and refresh_token that get an access token; None: none does."""
+        self._token, self._oauth = token, oauth
         self.reset()
 
     def reset(self) -> None:
+        self._expires: dict[str, float] = {}
+        self._token_seconds = 1800.0
+        self._refreshes = 0
         self._by_id: dict[str, Contact] = {}
         self._by_unique: dict[tuple[str, str], Contact] = {}
         self._applications: list[tuple[str, str]] = []
@@ -60,6 +66,10 @@ class HubSpotFake:
         self._daily = 0
 
     def order(self, kind: str, parameters: Mapping[str, Any]) -> bool:
+        if kind == "tokens":
+            self._token_seconds = parameters["seconds"]
+            self._expires.clear()
+            return True
         if kind != "quota":
             return False
         self._quota_max = int(parameters["max"])
@@ -74,6 +84,7 @@ class HubSpotFake:
             "applied": len(self._applications),
             "effects": len(self._by_id),
             "duplicates": self._duplicates,
+            "refreshes": self._refreshes,
             "applications": self._applications[first:],
         }
         if query.get("contacts") != "0":
@@ -81,7 +92,9 @@ class HubSpotFake:
         return document
 
     def answer(self, request: Request, partial: Mapping[str, Any] | None) -> Reply:
-        if request.headers.get("authorization") != self._authorization:
+        if request.path == "/oauth/v1/token":
+            return self._issue(request)
+        if not self._is_authorized(request.headers.get("authorization", "").removeprefix("Bearer ")):
             return _error(401, "INVALID_AUTHENTICATION", "Authentication credentials not found.")
         headers, left = self._count()
         if left < 0:
@@ -96,6 +109,23 @@ class HubSpotFake:
         reply = self._route(request, partial)
         reply.headers += headers
         return reply
+
+    def _is_authorized(self, token: str) -> bool:
+        return token == self._token or time.monotonic() < self._expires.get(token, 0.0)
+
+    def _issue(self, request: Request) -> Reply:
+        form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
+        if request.method != "POST" or form.pop("grant_type", None) != "refresh_token":
+            return json_reply(400, {"status": "BAD_GRANT_TYPE", "message": "missing or unknown grant type"})
+        if self._oauth is None or form != self._oauth:
+            known = self._oauth is not None and form.get("client_id") == self._oauth["client_id"]
+            wrong = "BAD_REFRESH_TOKEN" if known else "BAD_CLIENT_ID"
+            return json_reply(400, {"status": wrong, "message": "missing or invalid", "correlationId": CORRELATION})
+        self._refreshes += 1
+        token = f"fake-access-token-{self._refreshes}"
+        self._expires[token] = time.monotonic() + self._token_seconds
+        answer = {"token_type": "bearer", "access_token": token, "refresh_token": self._oauth["refresh_token"]}
+        return json_reply(200, answer | {"expires_in": int(self._token_seconds)})
 
     def _count(self) -> tuple[tuple[tuple[str, str], ...], int]:
         now = time.monotonic()
@@ -119,6 +149,9 @@ class HubSpotFake:
             return self._upsert(request, partial) if request.method == "POST" else _error(405, "", "POST only")
         if BATCH_READ.match(path):
             return self._batch_read(request) if request.method == "POST" else _error(405, "", "POST only")
+        if path == "/account-info/v3/details" and request.method == "GET":
+            account = {"portalId": 62515, "accountType": "STANDARD", "timeZone": "UTC", "companyCurrency": "EUR"}
+            return json_reply(200, account | {"additionalCurrencies": [], "uiDomain": "app.hubspot.example"})
         found = CONTACTS.match(path)
         if found and request.method == "GET":
             return self._list(request) if found[1] is None else self._read(found[1], request)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from connectors.settings import SETTINGS, BaseUrl, Connections, Credential, Timeout
 
@@ -17,7 +17,16 @@ class HubSpotSettings(BaseModel):
 
     model_config = SETTINGS
 
-    token: Credential = Field(description="Token of a service key or private app, with the scope to write contacts.")
+    token: Credential | None = Field(
+        None, description="Token of a service key or private app, with the scope to write contacts."
+    )
+    client_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="In place of `token`: the client id of an OAuth app, with the two below."
+    )
+    client_secret: Credential | None = Field(None, description="The app's client secret.")
+    refresh_token: Credential | None = Field(
+        None, description="The refresh token of the app's installation; access tokens are renewed with it."
+    )
     base_url: BaseUrl = Field("https://api.hubapi.com", description="Where HubSpot answers.")
     api_version: Annotated[str, Field(pattern=r"^(v3|20[0-9]{2}-(03|09))$")] = Field(
         "2026-03", description="Version of the CRM API: dated (each is supported for 18 months), or v3 (legacy)."
@@ -31,6 +40,13 @@ class HubSpotSettings(BaseModel):
     )
     timeout_s: Timeout = Field(20.0, description="Seconds for a whole call.")
     connections: Connections = Field(256, description="Connections kept open at most.")
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        oauth = (self.client_id, self.client_secret, self.refresh_token)
+        if (self.token is None) == (None in oauth) or (self.token is not None and oauth != (None, None, None)):
+            raise ValueError("give either token, or client_id, client_secret and refresh_token")
+        return self
 
     @property
     def upsert_path(self) -> str:

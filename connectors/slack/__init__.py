@@ -52,4 +52,6 @@ CONNECTOR = ConnectorType(
     fake_settings=_fake_settings,
     dependency=DEPENDENCY,
     answered=_answered,
+    check=True,
+    look_up=True,
 )

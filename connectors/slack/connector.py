@@ -31,22 +31,53 @@ over its limit, and a lane is a key of ours, not a channel. Were it the entity's
 count as an attempt and a burst into one channel would end among the dead letters.
 
 The key goes along twice, though Slack promises nothing for it: as ``client_msg_id`` (UUIDv5) and in the message's
-metadata, where a person or a reconciliation finds duplicates.
+metadata, where a person or a look-up finds the message.
+
+``look_up`` reads the channel's history of the two days before now, newest first, and looks for that metadata (scope
+channels:history; groups:history for private ones). A name (``#wins``) is found by conversations.list once and kept.
+What it cannot read to the end of the window, for a limit, a missing scope or too many messages, is never "not there":
+
+==============================================  ==================================================================
+what the history says                           look_up
+==============================================  ==================================================================
+a message with the delivery's key               Delivered(reference = channel/ts)
+the whole window, and none                      None: it is sent again
+the window is longer than 20 pages of 200       Rejected(look_up_too_long): a person looks
+channel_not_found, is_archived, not_in_channel  Rejected(the error)
+no answer, limits, errors of theirs             Unavailable: asked again
+missing_scope, token                            Unavailable(the error, needs_operator)
+==============================================  ==================================================================
+
+A message in a thread is not in the channel's history, so its thread is read instead (conversations.replies).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
+from urllib.parse import urlencode
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from connectors.connector import Delivered, Delivery, JsonValue, Outcome, Rejected, RetryLater, Unavailable, Unknown
+from connectors.connector import (
+    Delivered,
+    Delivery,
+    JsonValue,
+    LookedUp,
+    Outcome,
+    Rejected,
+    RetryLater,
+    Skipped,
+    Unavailable,
+    Unknown,
+)
 from connectors.slack.actions import MessagePost
 from connectors.slack.settings import SlackSettings
 from connectors.transport import Answer, Result, Transport, as_json, pause_until, retry_after, unanswered
@@ -78,6 +109,11 @@ ERRORS: Mapping[str, str] = {
 
 MEANING: Mapping[str, str] = {error: meaning for meaning, errors in ERRORS.items() for error in errors.split()}
 RATE_WAIT = timedelta(seconds=30)
+LOOK_BACK = timedelta(days=2)
+"""How old a message may be that a look-up finds: longer than any retry of an Unknown takes."""
+PAGES_MAX = 20
+PAGE = 200
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 STATUS: Mapping[int, Outcome] = {
     303: Unknown("redirected"),
@@ -85,18 +121,23 @@ STATUS: Mapping[int, Outcome] = {
     403: Unavailable("forbidden", needs_operator=True),
     408: Unknown("timeout"),
     410: Unavailable("gone", needs_operator=True),
-    429: Unavailable("rate_limited", RATE_WAIT),
+    429: Unavailable("rate_limited", RATE_WAIT, limited=True),
     503: Unavailable("unavailable"),
 }
 
 
-class Slack:
-    """One app in one workspace (a ``connectors.connector.Connector``)."""
+_Page: TypeAlias = Mapping[str, Any]
+_Matter: TypeAlias = Rejected | Unavailable | Unknown | RetryLater
 
-    __slots__ = ("_transport", "pause_until")
+
+class Slack:
+    """One app in one workspace (a ``connectors.connector.Connector`` that also ``Checks`` and ``LooksUp``)."""
+
+    __slots__ = ("_channels", "_transport", "pause_until")
 
     def __init__(self, settings: SlackSettings) -> None:
         self.pause_until = 0.0
+        self._channels: dict[str, str] = {}
         self._transport = Transport(
             settings.base_url,
             headers={
@@ -111,8 +152,76 @@ class Slack:
         """Post each message, one call after the other (``batch_max`` is 1)."""
         return [await self._post(delivery) for delivery in batch]
 
+    async def check(self) -> Outcome:
+        """Ask whose token it is (auth.test)."""
+        page = await self._read("auth.test", {})
+        return Delivered(str(page.get("team_id", ""))[:40] or None) if isinstance(page, Mapping) else page
+
+    async def look_up(self, delivery: Delivery) -> LookedUp:
+        """Look for the message in the channel or thread it was meant for; the table is on top of this module."""
+        message = wire_message(delivery)
+        if isinstance(message, Rejected):
+            return message
+        channel = await self._channel_id(message["channel"])
+        if not isinstance(channel, str):
+            return channel
+        asked: dict[str, Any] = {"channel": channel, "include_all_metadata": "true", "limit": PAGE}
+        asked["oldest"] = f"{time.time() - LOOK_BACK.total_seconds():.6f}"
+        method = "conversations.history"
+        if "thread_ts" in message:
+            method, asked["ts"] = "conversations.replies", message["thread_ts"]
+        async for page in self._pages(method, asked):
+            if not isinstance(page, Mapping):
+                return page
+            for one in _list(page, "messages"):
+                if _key_of(one) == delivery.idempotency_key:
+                    return Delivered(f"{channel}/{one.get('ts', '')}"[:100])
+        return None
+
     async def close(self) -> None:
         await self._transport.close()
+
+    async def _channel_id(self, channel: str) -> str | Rejected | Unavailable:
+        """A channel's id; a name is looked for in the list of channels."""
+        if not channel.startswith("#"):
+            return channel
+        if (known := self._channels.get(channel)) is not None:
+            return known
+        asked = {"types": "public_channel,private_channel", "limit": 1000, "exclude_archived": "true"}
+        async for page in self._pages("conversations.list", asked):
+            if not isinstance(page, Mapping):
+                return page
+            for one in _list(page, "channels"):
+                if one.get("name") == channel[1:] and isinstance(one.get("id"), str):
+                    self._channels[channel] = str(one["id"])
+                    return self._channels[channel]
+        return Rejected("channel_not_found")
+
+    async def _pages(self, method: str, asked: Mapping[str, Any]) -> AsyncIterator[_Page | Rejected | Unavailable]:
+        """The pages of a list; the last item may be why there are no more than these."""
+        cursor = ""
+        for _ in range(PAGES_MAX):
+            page = await self._read(method, {**asked, "cursor": cursor} if cursor else asked)
+            if isinstance(page, Unknown | RetryLater):
+                page = Unavailable(page.reason)  # reading again does no harm
+            yield page
+            metadata = page.get("response_metadata") if isinstance(page, Mapping) else None
+            cursor = str(metadata.get("next_cursor") or "") if isinstance(metadata, Mapping) else ""
+            if not cursor:
+                return
+        yield Rejected("look_up_too_long")
+
+    async def _read(self, method: str, asked: Mapping[str, Any]) -> _Page | _Matter:
+        """Call a method that changes nothing: its answer, or what is the matter."""
+        body = urlencode(asked).encode()
+        result = await self._transport.request("POST", f"/{method}", body=body, headers=_FORM)
+        document = result.json() if isinstance(result, Answer) and result.status == 200 else None
+        if isinstance(document, Mapping) and document.get("ok") is True:
+            return document
+        outcome = classify(result)
+        if isinstance(outcome, Unavailable):
+            self.pause_until = pause_until(self.pause_until, outcome.after)
+        return Unknown("not_understood") if isinstance(outcome, Delivered | Skipped) else outcome
 
     async def _post(self, delivery: Delivery) -> Outcome:
         message = wire_message(delivery)
@@ -128,6 +237,21 @@ class Slack:
         if isinstance(outcome, Unavailable):
             self.pause_until = pause_until(self.pause_until, outcome.after)
         return outcome
+
+
+def _list(page: _Page, name: str) -> list[Mapping[str, Any]]:
+    found = page.get(name)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def _key_of(message: Mapping[str, Any]) -> str | None:
+    """The idempotency key in a message's metadata, if it is one of ours."""
+    metadata = message.get("metadata")
+    if not isinstance(metadata, Mapping) or metadata.get("event_type") != METADATA_TYPE:
+        return None
+    payload = metadata.get("event_payload")
+    key = payload.get("idempotency_key") if isinstance(payload, Mapping) else None
+    return key if isinstance(key, str) else None
 
 
 def client_msg_id(idempotency_key: str) -> str:
@@ -196,7 +320,8 @@ def _said(answer: Answer, document: Any) -> Outcome:
         case "needs_operator":
             return Unavailable(error, needs_operator=True)
         case "unavailable":
-            return _waiting(Unavailable(error, RATE_WAIT if "limited" in error else None), answer)
+            limited = "limited" in error
+            return _waiting(Unavailable(error, RATE_WAIT if limited else None, limited=limited), answer)
         case "retry_later":
             return RetryLater(error)
         case "unknown":
@@ -210,4 +335,4 @@ def _said(answer: Answer, document: Any) -> Outcome:
 
 def _waiting(known: Unavailable, answer: Answer) -> Unavailable:
     after = retry_after(answer.headers)
-    return Unavailable(known.reason, known.after if after is None else after, scope=known.scope)
+    return known if after is None else replace(known, after=after)

@@ -1,9 +1,12 @@
-"""Slack's stand-in: chat.postMessage and auth.test of the Web API, as Slack documents them.
+"""Slack's stand-in: chat.postMessage, auth.test, and channels to read (conversations.list, .history, .replies) of the
+Web API, as Slack documents them.
 
 What it keeps to: errors are HTTP 200 with ``ok: false`` (token, channel, text, blocks); arguments as JSON with a bearer
 token, or as a form; text over 40,000 characters is cut; a ``client_msg_id`` seen before does *not* stop a message,
 since Slack promises nothing of the kind; with a ``quota`` order, ``max`` messages per channel and window, then 429 with
 Retry-After. Every channel exists but ``#nowhere``; ``#archived`` is archived; ``#members-only`` has not let us in.
+A history has the channel's messages newest first, replies not among them, in pages with a cursor, metadata only with
+``include_all_metadata``. The list of channels has those that were posted to.
 
 Report: ``messages`` [{channel, text, key}] in order (``?since=n`` from the n-th on; ``channel`` as it was asked for,
 ``key`` the idempotency key of its metadata), ``applied`` and ``effects`` (messages),
@@ -35,6 +38,8 @@ class SlackFake:
 
     def reset(self) -> None:
         self._messages: list[dict[str, str | None]] = []
+        self._stored: list[tuple[str, str, dict[str, Any]]] = []
+        """channel, thread ("" for none) and message, oldest first"""
         self._keys: set[str] = set()
         self._duplicates = 0
         self._quota_max: int | None = None
@@ -76,6 +81,12 @@ class SlackFake:
             return json_reply(200, {"ok": True, "user_id": "U0FAKE00", "bot_id": "B0FAKE00", **team})
         if method == "chat.postMessage":
             return self._post(arguments)
+        if method == "conversations.list":
+            names = dict.fromkeys(channel for channel, _, _ in self._stored if channel.startswith("#"))
+            channels = [{"id": _channel_id(name), "name": name[1:], "is_channel": True} for name in names]
+            return _page(channels, "channels", arguments)
+        if method in ("conversations.history", "conversations.replies"):
+            return self._history(arguments, thread=str(arguments.get("ts", "")) if "replies" in method else "")
         return _refuse("unknown_method")
 
     def _post(self, arguments: Mapping[str, Any]) -> Reply:
@@ -124,10 +135,25 @@ class SlackFake:
             self._duplicates += key in self._keys
             self._keys.add(key)
         self._messages.append({"channel": channel, "text": text, "key": key if isinstance(key, str) else None})
-        ts = f"1700000000.{len(self._messages):06d}"
+        ts = f"{int(time.time())}.{len(self._messages):06d}"
         message: dict[str, Any] = {"type": "message", "subtype": "bot_message", "text": text, "ts": ts}
         message |= {"bot_id": "B0FAKE000", "username": "backbone"}
+        thread = arguments.get("thread_ts")
+        stored = message | ({"metadata": metadata} if metadata else {})
+        self._stored.append((channel, thread if isinstance(thread, str) else "", stored))
         return json_reply(200, {"ok": True, "channel": _channel_id(channel), "ts": ts, "message": message})
+
+    def _history(self, arguments: Mapping[str, Any], *, thread: str) -> Reply:
+        channel, oldest = str(arguments.get("channel", "")), float(arguments.get("oldest") or 0)
+        if not CHANNEL_ID.match(channel):
+            return _refuse("channel_not_found")
+        whole = str(arguments.get("include_all_metadata", "")).lower() in ("true", "1")
+        found = [
+            message if whole else {name: value for name, value in message.items() if name != "metadata"}
+            for of, its_thread, message in reversed(self._stored)
+            if _channel_id(of) == channel and its_thread == thread and float(message["ts"]) >= oldest
+        ]
+        return _page(found, "messages", arguments)
 
     def _wait(self, channel: str) -> int:
         """Whole seconds to wait before the next message into the channel; 0 when this one may pass."""
@@ -156,6 +182,15 @@ def _arguments(request: Request) -> dict[str, Any] | None:
         return dict(request.query) | dict(parse_qsl(request.body.decode(), keep_blank_values=True))
     except UnicodeDecodeError:
         return None
+
+
+def _page(items: list[dict[str, Any]], name: str, arguments: Mapping[str, Any]) -> Reply:
+    """One page; the cursor is opaque to clients, as Slack's is."""
+    first = int(str(arguments.get("cursor") or "next:0").removeprefix("next:"))
+    limit = min(1000, int(arguments.get("limit") or 100))
+    more = first + limit < len(items)
+    document = {"ok": True, name: items[first : first + limit], "has_more": more}
+    return json_reply(200, document | {"response_metadata": {"next_cursor": f"next:{first + limit}" if more else ""}})
 
 
 def _channel_id(channel: str) -> str:

@@ -14,7 +14,10 @@ class SlackSettings(BaseModel):
 
     model_config = SETTINGS
 
-    token: Credential = Field(description="Bot token (xoxb-…) with the scope chat:write.")
+    token: Credential = Field(
+        description="Bot token (xoxb-…) with the scope chat:write; `on_unknown: look_up` needs channels:history and "
+        "channels:read as well (groups:… for private channels)."
+    )
     base_url: BaseUrl = Field("https://slack.com/api", description="Where Slack answers.")
     timeout_s: Timeout = Field(20.0, description="Seconds for a whole call.")
     connections: Connections = Field(256, description="Connections kept open at most.")

@@ -44,4 +44,6 @@ CONNECTOR = ConnectorType(
     fake_settings=_fake_settings,
     dependency=DEPENDENCY,
     preview=_preview,
+    check=True,
+    look_up=True,
 )

@@ -10,18 +10,18 @@ What errors mean: ``connectors/sql/errors.py``. Which values fit which columns: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from connectors.connector import Delivered, Delivery, Outcome, Rejected, Skipped, Unavailable, Unknown
+from connectors.connector import Delivered, Delivery, LookedUp, Outcome, Rejected, Skipped, Unavailable, Unknown
 from connectors.sql.errors import classify, schema_changed
 from connectors.sql.settings import SqlSettings
 from connectors.sql.tables import (
@@ -49,6 +49,7 @@ SCHEMA_TRIES = 3
 STATEMENTS_MAX = 1000
 
 
+Answer = TypeVar("Answer")
 _Columns: TypeAlias = Mapping[str, tuple[str, Kind | None]]
 """A table's columns by lower-case name: the table's own spelling, and what it takes."""
 
@@ -84,8 +85,27 @@ class Sql:
             return await asyncio.wait_for(asyncio.wrap_future(work), self._timeout_s)
         except TimeoutError:
             # What can still be cancelled stood behind another batch: nothing of it was sent.
-            outcome = Unavailable("busy") if work.cancel() else Unknown("timeout")
+            outcome = Unavailable("busy", limited=True) if work.cancel() else Unknown("timeout")
             return [outcome] * len(batch)
+
+    async def check(self) -> Outcome:
+        """Ask the database for 1."""
+        return await self._asked(self._tables.check)
+
+    async def look_up(self, delivery: Delivery) -> LookedUp:
+        """Whether the row is there as this event, or a later one of its partition, has written it."""
+        found = await self._asked(self._tables.look_up, delivery)
+        return found if isinstance(found, Delivered | Rejected | None) else Unavailable(getattr(found, "reason", ""))
+
+    async def _asked(self, ask: Callable[..., Answer], *arguments: Any) -> Answer | Unavailable:
+        """Run something that changes nothing in the connector's thread."""
+        if self._closed:
+            return Unavailable("closed")
+        try:
+            work = self._executor.submit(ask, *arguments)
+            return await asyncio.wait_for(asyncio.wrap_future(work), self._timeout_s)
+        except TimeoutError:
+            return Unavailable("timeout")
 
     async def close(self) -> None:
         """Close the database connection, after the batch in hand. Waits at most ``timeout_s``."""
@@ -148,6 +168,39 @@ class _Tables:
     def forget(self) -> None:
         self._known.clear()
         self._statements.clear()
+
+    def check(self) -> Outcome:
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(sa.select(1))
+        except DBAPIError as error:
+            return classify(error, committing=False, alone=True)
+        except SQLAlchemyError:
+            return Unavailable("unreachable")
+        return Delivered()
+
+    def look_up(self, delivery: Delivery) -> LookedUp | Outcome:
+        try:
+            name = _row(0, delivery).table
+            with self._engine.connect() as connection:
+                if not sa.inspect(connection).has_table(name, schema=self._schema):
+                    return None
+                table = self._reflected(connection, name)
+                if not is_ours(table):
+                    return Rejected("not_our_table", f"table {name} was there already, without our key")
+                held = table.columns
+                written = connection.execute(
+                    sa.select(held[TOPIC], held[PARTITION], held[OFFSET]).where(held[KEY] == delivery.entity)
+                ).one_or_none()
+        except Unfit as unfit:
+            return Rejected("invalid_body", str(unfit)[:1000])
+        except DBAPIError as error:
+            return classify(error, committing=False, alone=True)
+        except SQLAlchemyError:
+            return Unavailable("unreachable")
+        topic, partition, offset = delivery.sequence
+        is_there = written is not None and tuple(written[:2]) == (topic, partition) and written[2] >= offset
+        return Delivered() if is_there else None
 
     def write(self, batch: Sequence[Delivery]) -> list[Outcome]:
         """Write a batch in one transaction; an outcome for each."""

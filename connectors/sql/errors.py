@@ -63,7 +63,7 @@ def classify(error: DBAPIError, *, committing: bool, alone: bool) -> Outcome:
 
 def _sqlite(code: int, name: str, scope: Any) -> Outcome:
     if code in SQLITE_LOCKED:
-        return Unavailable("locked", SOON)
+        return Unavailable("locked", SOON, limited=True)
     if code in SQLITE_OPERATOR:
         return Unavailable("forbidden", needs_operator=True)
     if code in SQLITE_RESOURCES:

@@ -94,6 +94,12 @@ every_connector = pytest.mark.parametrize("world", sorted(TYPES), indirect=True)
 every_served_connector = pytest.mark.parametrize("world", SERVED, indirect=True)
 
 
+def credentials(world: World) -> list[str]:
+    """The settings that are secret, of those that this connection has."""
+    fields = world.type.settings.model_fields
+    return [name for name in fields if isinstance(getattr(world.settings, name), SecretStr)]
+
+
 def batch(world: World, count: int) -> list[Delivery]:
     return [example(world.type, number) for number in range(count)]
 
@@ -325,6 +331,80 @@ async def test_a_cancelled_call_leaves_the_connector_usable(world: World) -> Non
     assert isinstance((await world.ask(example(world.type)))[0], Delivered)
 
 
+# -- checking, and looking up -----------------------------------------------------------------------------------------
+
+
+@every_connector
+async def test_a_check_says_delivered_when_the_credentials_work_and_applies_nothing(world: World) -> None:
+    if not world.type.check:
+        pytest.skip("has no check")
+    await world.ask(example(world.type))
+    before = await world.effects()
+    assert isinstance(await checked(world.connector), Delivered)
+    assert await world.effects() == before
+    await world.connector.close()
+    assert isinstance(await checked(world.connector), Unavailable)
+
+
+@every_served_connector
+async def test_a_check_with_a_wrong_credential_needs_an_operator_and_an_outage_does_not(world: World) -> None:
+    if not world.type.check:
+        pytest.skip("has no check")
+    table = {name: getattr(world.settings, name) for name in type(world.settings).model_fields}
+    wrong = dict.fromkeys(credentials(world), SecretStr("wrong"))
+    connector = world.type.open(world.type.settings(**{**table, **wrong}))
+    outcome = await checked(connector)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.needs_operator
+    await connector.close()
+    # a GET whose connection ends before any answer is sent again by the HTTP client: that harms nobody
+    lost = [order for order in LOST if order.get("at") != "start"]
+    for order in (*lost, {"kind": "status", "status": 503}, {"kind": "status", "status": 200, "body": {}}):
+        await world.misbehave(order)
+        outcome = await checked(world.connector)
+        assert isinstance(outcome, (Unavailable, Unknown)), order
+        assert not getattr(outcome, "needs_operator", False), order
+
+
+@every_connector
+async def test_a_look_up_finds_what_is_there_and_only_that(world: World) -> None:
+    if not world.type.look_up:
+        pytest.skip("cannot look up")
+    connector: Any = world.connector
+    assert not isinstance(await connector.look_up(example(world.type)), Delivered), "before anything was sent"
+    (sent,) = await world.ask(example(world.type))
+    found = await connector.look_up(example(world.type))
+    assert isinstance(found, Delivered)
+    assert isinstance(sent, Delivered)
+    assert found.reference == sent.reference
+    assert await connector.look_up(example(world.type, 1)) is None
+    await world.connector.close()
+    assert isinstance(await connector.look_up(example(world.type, 1)), Unavailable), "not known is not: not there"
+
+
+@every_served_connector
+async def test_a_look_up_that_is_not_answered_never_says_that_it_is_not_there(world: World) -> None:
+    if not world.type.look_up:
+        pytest.skip("cannot look up")
+    connector: Any = world.connector
+    await world.ask(example(world.type))
+    strange = ("", "[]", "{}", '{"ok": 1}', '{"ok": false, "error": "internal_error"}', '{"ok": false, "error": "new"}')
+    orders = [
+        *LOST,
+        *({"kind": "status", "status": status} for status in (204, 302, 401, 404, 429, 500, 503)),
+        *({"kind": "status", "status": 200, "body": body} for body in strange),
+    ]
+    for order in orders:
+        await world.misbehave(order)
+        assert isinstance(await connector.look_up(example(world.type, 1)), (Unavailable, Rejected)), order
+    assert await connector.look_up(example(world.type, 1)) is None
+
+
+async def checked(connector: Any) -> Outcome:
+    outcome: Outcome = await connector.check()
+    return outcome
+
+
 # -- secrets and personal data --------------------------------------------------------------------------------------
 
 
@@ -333,9 +413,7 @@ async def test_neither_the_credential_nor_what_was_sent_shows_anywhere(
     world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    secrets = [
-        name for name, field in world.type.settings.model_fields.items() if "SecretStr" in repr(field.annotation)
-    ]
+    secrets = credentials(world)
     assert secrets, "a vendor's connection has a credential"
     table = {name: getattr(world.settings, name) for name in type(world.settings).model_fields}
     settings = world.type.settings(**{**table, **{name: SecretStr("canary-secret") for name in secrets}})
@@ -360,9 +438,7 @@ async def test_neither_the_credential_nor_what_was_sent_shows_anywhere(
 
 @every_served_connector
 async def test_a_wrong_credential_needs_an_operator_and_applies_nothing(world: World) -> None:
-    secrets = [
-        name for name, field in world.type.settings.model_fields.items() if "SecretStr" in repr(field.annotation)
-    ]
+    secrets = credentials(world)
     table = {name: getattr(world.settings, name) for name in type(world.settings).model_fields}
     connector = world.type.open(world.type.settings(**{**table, **dict.fromkeys(secrets, SecretStr("wrong"))}))
     (outcome,) = await connector.deliver([example(world.type)])

@@ -109,7 +109,7 @@ class Caller:
         self.done = asyncio.Event()
 
     def pump(self) -> None:
-        while self.left > 0 and self.seat.try_enter(background=self.background, deliveries=1):
+        while self.left > 0 and self.seat.try_enter(background=self.background):
             self.left -= 1
             self.out += 1
             task = asyncio.get_running_loop().create_task(self.one())

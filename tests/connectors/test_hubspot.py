@@ -75,14 +75,20 @@ WHOLE_CALL: list[tuple[Any, Outcome]] = [
     (answer(423, {}), Unavailable("locked", timedelta(seconds=2), scope="entity")),
     (answer(423, {}, Retry_After="1"), Unavailable("locked", timedelta(seconds=2), scope="entity")),
     (answer(423, {}, Retry_After="9"), Unavailable("locked", timedelta(seconds=9), scope="entity")),
-    (answer(429, b""), Unavailable("rate_limited", timedelta(seconds=10))),
-    (answer(429, {"policyName": "TEN_SECONDLY_ROLLING"}), Unavailable("rate_limited", timedelta(seconds=10))),
-    (answer(429, {"policyName": "SECONDLY"}), Unavailable("rate_limited", timedelta(seconds=1))),
-    (answer(429, {"policyName": "DAILY"}), Unavailable("rate_limited", timedelta(minutes=15))),
-    (answer(429, {"policyName": ["?"]}), Unavailable("rate_limited", timedelta(seconds=10))),
-    (answer(429, {"policyName": "DAILY"}, Retry_After="3"), Unavailable("rate_limited", timedelta(seconds=3))),
-    (answer(477, {}), Unavailable("migrating", timedelta(minutes=1))),
-    (answer(477, {}, Retry_After="600"), Unavailable("migrating", timedelta(minutes=10))),
+    (answer(429, b""), Unavailable("rate_limited", timedelta(seconds=10), limited=True)),
+    (
+        answer(429, {"policyName": "TEN_SECONDLY_ROLLING"}),
+        Unavailable("rate_limited", timedelta(seconds=10), limited=True),
+    ),
+    (answer(429, {"policyName": "SECONDLY"}), Unavailable("rate_limited", timedelta(seconds=1), limited=True)),
+    (answer(429, {"policyName": "DAILY"}), Unavailable("rate_limited", timedelta(minutes=15), limited=True)),
+    (answer(429, {"policyName": ["?"]}), Unavailable("rate_limited", timedelta(seconds=10), limited=True)),
+    (
+        answer(429, {"policyName": "DAILY"}, Retry_After="3"),
+        Unavailable("rate_limited", timedelta(seconds=3), limited=True),
+    ),
+    (answer(477, {}), Unavailable("migrating", timedelta(minutes=1), limited=True)),
+    (answer(477, {}, Retry_After="600"), Unavailable("migrating", timedelta(minutes=10), limited=True)),
     (answer(500, {}), Unknown("server_error")),
     (answer(501, {}), Unknown("server_error")),
     *[(answer(status, b""), Unavailable("unavailable")) for status in (502, 503, 504, 521, 522, 523, 524)],
@@ -454,5 +460,5 @@ async def test_a_spent_quota_pauses_the_connection_before_hubspot_has_to_say_so(
     assert connector.pause_until == 0.0
     await ask(connector, ONE)
     assert 0 < connector.pause_until - time.monotonic() <= 6
-    assert await ask(connector, ONE) == [Unavailable("rate_limited", timedelta(seconds=10))]
+    assert await ask(connector, ONE) == [Unavailable("rate_limited", timedelta(seconds=10), limited=True)]
     assert connector.pause_until - time.monotonic() > 1

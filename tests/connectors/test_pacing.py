@@ -77,7 +77,7 @@ class Crowd:
         self.now = 0.0
 
     def ask(self, name: str, *, background: bool = False) -> bool:
-        return self.pacing.begin(self.parties[name], background=background, deliveries=1, now=self.now)
+        return self.pacing.begin(self.parties[name], background=background, now=self.now)
 
     def name(self, party: Party) -> str:
         return next(name for name, one in self.parties.items() if one is party)
@@ -93,7 +93,7 @@ class Crowd:
                         served.append((name, background))
                         self.pacing.end(background=background)
             for name, background in wanting:
-                self.pacing.want(self.parties[name], background=background, deliveries=1)
+                self.pacing.want(self.parties[name], background=background)
             at = self.pacing.next_at(self.now)
             assert at is not None
             assert at >= self.now
@@ -156,6 +156,19 @@ def test_background_alone_uses_its_share_of_the_places_and_at_least_one(concurre
     assert [crowd.ask("a", background=True) for _ in range(5)].count(True) == most
     assert crowd.pacing.next_at(0.0) is None, "waits for an end, not for a time"
     assert [crowd.ask("a") for _ in range(20)].count(True) == concurrency - most
+
+
+def test_a_call_that_is_not_made_costs_nothing_of_the_quota() -> None:
+    crowd = Crowd(Quota(rate=Rate(1, 10)), {"a": 1.0})
+    for background in (False, True, False, True):
+        assert crowd.ask("a", background=background)
+        assert not crowd.ask("a", background=background)
+        crowd.pacing.cancel(crowd.parties["a"], background=background)
+        crowd.pacing.end(background=background)
+        crowd.pacing.ask(crowd.parties["a"])
+    assert crowd.ask("a")
+    assert not crowd.ask("a")
+    assert crowd.pacing.next_at(0.0) is not None
 
 
 def test_concurrency_is_shared_and_at_least_one() -> None:

@@ -44,8 +44,8 @@ TABLE: list[tuple[Any, Outcome]] = [
     (answer(202, {"ok": True, "channel": "C1", "ts": "1.2"}), Unknown("not_understood")),
     (said("invalid_auth"), Unavailable("invalid_auth", needs_operator=True)),
     (said("missing_scope"), Unavailable("missing_scope", needs_operator=True)),
-    (said("ratelimited"), Unavailable("ratelimited", timedelta(seconds=30))),
-    (said("ratelimited", Retry_After="3"), Unavailable("ratelimited", timedelta(seconds=3))),
+    (said("ratelimited"), Unavailable("ratelimited", timedelta(seconds=30), limited=True)),
+    (said("ratelimited", Retry_After="3"), Unavailable("ratelimited", timedelta(seconds=3), limited=True)),
     (said("service_unavailable"), Unavailable("service_unavailable")),
     (said("internal_error"), Unknown("internal_error")),
     (said("fatal_error"), Unknown("fatal_error")),
@@ -60,8 +60,11 @@ TABLE: list[tuple[Any, Outcome]] = [
     (answer(403, b""), Unavailable("forbidden", needs_operator=True)),
     (answer(408, b""), Unknown("timeout")),
     (answer(410, b""), Unavailable("gone", needs_operator=True)),
-    (answer(429, {"ok": False, "error": "ratelimited"}), Unavailable("rate_limited", timedelta(seconds=30))),
-    (answer(429, b"", Retry_After="2"), Unavailable("rate_limited", timedelta(seconds=2))),
+    (
+        answer(429, {"ok": False, "error": "ratelimited"}),
+        Unavailable("rate_limited", timedelta(seconds=30), limited=True),
+    ),
+    (answer(429, b"", Retry_After="2"), Unavailable("rate_limited", timedelta(seconds=2), limited=True)),
     (answer(503, b""), Unavailable("unavailable")),
     (answer(503, b"", Retry_After="5"), Unavailable("unavailable", timedelta(seconds=5))),
     (answer(500, b""), Unknown("server_error")),
@@ -198,7 +201,7 @@ async def test_a_full_channel_pauses_the_connection_as_long_as_slack_says(open_f
     await control.misbehave({"kind": "quota", "max": 1, "per_ms": 3000})
     assert isinstance((await ask(connector, message()))[0], Delivered)
     (outcome,) = await ask(connector, message(offset=1))
-    assert outcome == Unavailable("rate_limited", timedelta(seconds=3))
+    assert outcome == Unavailable("rate_limited", timedelta(seconds=3), limited=True)
     assert 0 < connector.pause_until - time.monotonic() <= 3
 
 

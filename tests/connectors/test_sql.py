@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -266,7 +267,7 @@ async def test_a_locked_database_is_unavailable_and_nothing_is_lost(database: Pa
     assert await ask(connector, row("u1", name="a")) == [Delivered()]
     with sqlite3.connect(database) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert await ask(connector, row("u2", name="a")) == [Unavailable("locked", timedelta(seconds=1))]
+        assert await ask(connector, row("u2", name="a")) == [Unavailable("locked", timedelta(seconds=1), limited=True)]
     assert await ask(connector, row("u2", name="a")) == [Delivered()]
     await connector.close()
 
@@ -281,7 +282,7 @@ async def test_a_batch_that_never_started_is_unavailable_and_one_that_did_is_unk
     monkeypatch.setattr(tables, "write", lambda batch: (held.wait(10), write(batch))[1])
     first = asyncio.ensure_future(ask(connector, row("u1", name="a")))
     await asyncio.sleep(0)
-    assert await ask(connector, row("u2", name="a")) == [Unavailable("busy")]
+    assert await ask(connector, row("u2", name="a")) == [Unavailable("busy", limited=True)]
     assert await first == [Unknown("timeout")]
     held.set()
     await connector.close()
@@ -366,6 +367,7 @@ async def test_the_fake_is_a_file_in_the_folder_given(tmp_path: Path) -> None:
     await connector.close()
 
 
+@hypothesis_settings(deadline=None)  # it writes to a disk that others use as well
 @given(st.dictionaries(st.text(max_size=5), st.none() | st.text() | st.integers() | st.floats() | st.binary()))
 def test_any_row_has_columns_or_a_sentence(values: dict[str, Any]) -> None:
     try:
@@ -375,6 +377,7 @@ def test_any_row_has_columns_or_a_sentence(values: dict[str, Any]) -> None:
     assert set(columns) <= set(values)
 
 
+@hypothesis_settings(deadline=None)  # it writes to a disk that others use as well
 @given(
     st.recursive(
         st.none()
@@ -410,6 +413,7 @@ json_like = st.recursive(
 )
 
 
+@hypothesis_settings(deadline=None)  # it writes to a disk that others use as well
 @given(st.dictionaries(st.sampled_from(["a", "b", "A", "c d", "select"]), json_like, max_size=4))
 def test_whatever_the_row_each_delivery_gets_one_outcome(tmp_path_factory: Any, values: dict[str, Any]) -> None:
     database = tmp_path_factory.getbasetemp() / "any.sqlite"
