@@ -93,8 +93,17 @@ def _asked(routes: Sequence[RouteForm], connector: ConnectorType | None) -> list
 
 
 def _check_latest(routes: Sequence[RouteForm], connector: ConnectorType | None, error: Say) -> None:
-    """Merging is for upserts: of other actions each says something of its own."""
+    """Merging is for upserts: of other actions each says something of its own. And it is for vendors that write again
+    what they are asked again: after a crash the same events may merge into other sets. One that remembers keys would
+    write an older set, whose key is new to it, and drop the newest event, whose key is not."""
     if connector is None:
+        return
+    if connector.idempotency.kind in ("replay_key", "dedupe_id"):
+        message = (
+            f"'send: latest' is not possible with {connector.name}: it remembers what it was sent by its key, and "
+            "what is merged has another key each time. Leave it out."
+        )
+        error(("policies", "send"), "policy", message)
         return
     for index, route in enumerate(routes):
         action = connector.actions.get(route.action or "")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from connectors.connector import Action, ConnectorType
+from connectors.connector import Action, ConnectorType, Idempotency
 from consumers.subscription import Subscription, check_subscription
 from schemas.findings import Finding
 from tests.consumers.shop import CONTRACTS, HEAD, NOTES, Ping, loaded, route
@@ -79,6 +79,15 @@ def test_a_projection_may_ask_anything_so_the_connectors_actions_decide(tmp_path
     none = replace(NOTES, actions={"ping": NOTES.actions["ping"]})
     (finding,) = checked(tmp_path, latest, none)[1]
     assert "notes has none" in finding.message
+
+
+@pytest.mark.parametrize("kind", ["replay_key", "dedupe_id"])
+def test_nothing_is_merged_for_a_vendor_that_remembers_keys(
+    tmp_path: Path, kind: Literal["replay_key", "dedupe_id"]
+) -> None:
+    remembers = replace(NOTES, idempotency=Idempotency(kind))
+    (finding,) = checked(tmp_path, route(PUT, more=policies("{send: latest}")), remembers)[1]
+    assert "it remembers what it was sent by its key" in finding.message
 
 
 @pytest.mark.parametrize(
