@@ -1,0 +1,423 @@
+"""One simulated process: our ``Flow`` and ``Assignment``, with a rim that does what ``runtime.py`` and ``kafka.py`` do.
+
+Two threads that talk through queues, as in the real process: the owner (polls, commits, joins and leaves) and the loop
+(everything else). The schedule decides when each takes its next step, so every interleaving of the two is possible.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from connectors.connector import Delivered, Outcome
+from consumers.assignment import Assigned, Assignment, Commit, Handover, Place
+from consumers.batches import Batch
+from consumers.control import NoPosition, Start, begin_at
+from consumers.deadletter import DeadLetter
+from consumers.facts import Fact
+from consumers.flow import Flow, Settled
+from consumers.offsets import decode_runs
+from consumers.receipts import RangeSettled, Receipt
+from consumers.settlement import PauseConnection
+from consumers.subscription import Subscription
+from consumers.work import Limits, Work
+from schemas.codec import SchemaWanted
+from schemas.event import Origin
+from tests.simulation.checker import SOURCE
+from tests.simulation.plan import Pipeline, Plan
+from tests.simulation.world import INBOX, Event, World
+
+LIMITS = Limits(records_max=40, lane_records_max=8, drain_s=25.0)
+LIMIT_SCHEMA_S = 20.0
+BACKOFF_S = 2.0
+"""How long a connection is left alone when the vendor did not say."""
+
+Write: TypeAlias = tuple[Callable[[], None], Settled]
+"""What makes a record last, and whom to tell."""
+Answer: TypeAlias = list[Outcome | None]
+
+
+class Call:
+    """One call on its way to the vendor. ``answer`` once there is one and the loop has not seen it yet."""
+
+    __slots__ = ("answer", "batch", "carried", "delivered_before", "done")
+
+    def __init__(self, batch: Batch, carried: list[list[Event]], delivered_before: int) -> None:
+        self.batch, self.carried, self.delivered_before = batch, carried, delivered_before
+        self.answer: Answer | None = None
+        self.done = False
+
+
+class Leaving:
+    """The owner waits, inside its callback, for what may be committed of partitions it must give up."""
+
+    __slots__ = ("commits", "partitions", "places", "since")
+
+    def __init__(self, partitions: list[int], places: list[Place], since: float) -> None:
+        self.partitions, self.places, self.since = partitions, places, since
+        self.commits: Sequence[Commit] | None = None
+
+
+class Process:
+    """One incarnation. ``name`` is its member id. It is also the ``Effects`` of its flow."""
+
+    def __init__(self, name: str, world: World, plan: Plan, subscription: Subscription, rng: random.Random) -> None:
+        self.name, self._world, self._plan, self._chance = name, world, plan, rng.random
+        self.pipeline = Pipeline(world)
+        self.flow = Flow(
+            subscription=subscription,
+            pipeline=self.pipeline,
+            effects=self,
+            observer=self._observe,
+            limits=LIMITS,
+            chance=rng.random,
+            wall=world.wall,
+            accept=world.attached.state.accept,
+            receipts=plan.receipts,
+        )
+        self.assignment = Assignment()
+        self.member = -1
+        self.to_loop: deque[Callable[[], object]] = deque()
+        self.to_owner: deque[Callable[[], None]] = deque()
+        self.positions: dict[Place, int] = {}
+        self.paused: set[Place] = set()
+        self.first: list[Commit] = []
+        self.calls: list[Call] = []
+        self.letters: deque[Write] = deque()
+        self.receipts: list[Write] = []
+        self.wanted: list[tuple[Work, SchemaWanted, float]] = []
+        self.missing: set[int | str] = set()
+        self.leaving: Leaving | None = None
+        self.drains: deque[tuple[float, object]] = deque()
+        self.last_poll = world.now
+        self.quiet_until = 0.0
+        self.stopped_connection = False
+        self.delivered = 0
+        self.handed = 0
+        self.frozen = self.held = self.closing = self.gone = self.proving = False
+
+    def _observe(self, fact: Fact) -> None:
+        self._world.checker.counts[type(fact).__name__] += 1
+
+    def note(self, kind: str, *what: object) -> None:
+        self._world.checker.note(kind, self.name, *what)
+
+    def is_owner(self, partition: int) -> bool:
+        return self._world.group.owners.get(partition) == self.name
+
+    # ---- the owner's thread
+
+    def poll(self, records_max: int, over_markers: bool) -> None:
+        """One round of the owner: join, give up, take on, run commands, fetch."""
+        world, group = self._world, self._world.group
+        if self.leaving is not None:
+            self._leave(self.leaving)
+            return
+        if not group.is_member(self.name, self.member):
+            self._rejoin()
+            return
+        self.last_poll = world.now
+        target = group.target
+        owners, name = group.owners, self.name
+        going, coming = [], []
+        for partition in range(world.partitions):
+            owner = owners.get(partition)
+            if owner == name:
+                if self.closing or target(partition) != name:
+                    going.append(partition)
+            elif owner is None and target(partition) == name:
+                coming.append(partition)
+        if going:
+            self._give_up(going)
+            return
+        if self.closing:
+            group.leave(name)
+            self.gone = True
+            return
+        if coming:
+            self._take_on(coming)
+        for _ in range(len(self.to_owner)):
+            self.to_owner.popleft()()
+        if self.first:
+            self._commit_first()
+        if not self.held and self.handed - self.flow.settled_records < LIMITS.records_max:
+            self._fetch(records_max, over_markers)
+
+    def _rejoin(self) -> None:
+        """It is no member (any more): what it had is lost."""
+        if self.assignment:
+            self._lose()
+        if self.closing:
+            self.gone = True
+            return
+        self.member = self._world.group.join(self.name)
+        self.note("joins")
+
+    def _lose(self) -> None:
+        places = self.assignment.places
+        self.note("loses", places)
+        self.to_loop.append(partial(self.flow.lost, places))
+        self._forget(places)
+
+    def _forget(self, places: Sequence[Place]) -> None:
+        self.assignment.forget(places)
+        self.paused.difference_update(places)
+        self.first = [commit for commit in self.first if commit.place in self.assignment]
+        for place in places:
+            self.positions.pop(place, None)
+
+    def _take_on(self, partitions: list[int]) -> None:
+        world, group = self._world, self._world.group
+        taken: list[Assigned] = []
+        for partition in partitions:
+            group.give(partition, self.name)
+            for place in ((SOURCE, partition), (INBOX, partition)):
+                offset, metadata = group.committed.get(place, (None, ""))
+                begin = begin_at(world.attached, *place, offset)
+                if isinstance(begin, NoPosition):
+                    self.held = True
+                    self.to_loop.append(partial(self.flow.stop, begin.reason))
+                    continue
+                if begin.offset is None:
+                    offset = world.logs[place].end if begin.at_end else 0
+                else:
+                    offset = begin.offset
+                epoch = self.assignment.begin(place, offset, metadata)
+                letters = [
+                    (letter.key, letter.origin.offset)
+                    for letter in world.dead.open.values()
+                    if letter.origin[:2] == place
+                ]
+                taken.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters))
+                self.positions[place] = offset
+                if begin.first:
+                    self.first.append(Commit(place, epoch, offset, ""))
+        self.note("takes", [(one.place, one.offset, list(one.done)) for one in taken])
+        self.to_loop.append(partial(self.flow.assigned, taken))
+
+    def _commit_first(self) -> None:
+        world = self._world
+        first, self.first = self.first, []
+        for commit in first:
+            if world.group.commit(self.name, self.member, commit.place, commit.offset, commit.metadata) is None:
+                world.started(commit.place, Start(offset=commit.offset, state="started"))
+
+    def _fetch(self, records_max: int, over_markers: bool) -> None:
+        records = []
+        positions = {}
+        logs = self._world.logs
+        for place in self.assignment.places:
+            log, position = logs[place], self.positions[place]
+            if place in self.paused or (position == len(log.slots) and position == self.assignment.reached(place)):
+                continue
+            found, position = log.read(position, records_max, over_markers)
+            self.positions[place] = position
+            records += found
+            if self.assignment.moved(place, position):
+                positions[place] = position
+        if records or positions:
+            self.handed += len(records)
+            handover = Handover(records, positions, self.assignment.epochs)
+            self.to_loop.append(lambda: self.flow.receive(handover, self._world.now))
+
+    def _give_up(self, partitions: list[int]) -> None:
+        places = [place for place in self.assignment.places if place[1] in partitions]
+        self.note("gives up", partitions)
+        leaving = self.leaving = Leaving(partitions, places, self._world.now)
+
+        def answered(commits: Sequence[Commit]) -> None:
+            leaving.commits = commits
+
+        def revoke() -> None:
+            self.drains.append((self._world.now, self.flow.revoke(places, answered)))
+
+        self.to_loop.append(revoke)
+
+    def _leave(self, leaving: Leaving) -> None:
+        """Inside the callback: wait for the drain, commit, let go. The coordinator waits as long."""
+        world, group = self._world, self._world.group
+        if not group.is_member(self.name, self.member):
+            self.leaving = None  # it took too long; what the loop answers is for nobody
+            self._forget(leaving.places)
+            return
+        if leaving.commits is None:
+            if world.now - leaving.since <= LIMITS.drain_s + 5:
+                return
+            world.checker.count("drain never answered")
+            leaving.commits = ()
+        self.leaving = None
+        self._commit(leaving.commits)
+        self._forget(leaving.places)
+        for partition in leaving.partitions:
+            group.take(partition, self.name)
+
+    def _end_drains(self) -> None:
+        """The loop's timers: a drain has taken too long (one that has ended is not cut)."""
+        while self.drains and self._world.now - self.drains[0][0] > LIMITS.drain_s:
+            self.flow.end_drain(self.drains.popleft()[1])
+
+    def _commit(self, commits: Sequence[Commit]) -> None:
+        admitted, beyond = self.assignment.admit(commits)
+        for commit in beyond:
+            self._world.checker.fail("I4", f"{self.name} wanted to commit {commit} beyond what was handed over")
+        for commit in admitted:
+            group = self._world.group
+            refused = group.commit(self.name, self.member, commit.place, commit.offset, commit.metadata)
+            if refused is not None:
+                self._world.checker.count("commit refused")
+                self.note("commit refused", commit.place, commit.offset)
+                self.to_loop.append(partial(self.flow.commit_failed, refused))
+
+    def _prove(self) -> None:
+        """The zombie guard's commit: is this process still a member?"""
+        self.proving = False
+        group = self._world.group
+        for place, committed in list(self.assignment.committed.items()):
+            if group.commit(self.name, self.member, place, *committed) is not None:
+                self._world.checker.count("zombie seen")
+                self._lose()
+                return
+
+    # ---- the loop
+
+    def pump(self, rounds: int) -> None:
+        """Let the loop run: messages of the owner, answers of the vendor, schemas, then what may be sent."""
+        world, flow = self._world, self.flow
+        to_loop = self.to_loop
+        while to_loop and rounds:
+            to_loop.popleft()()
+            rounds -= 1
+        for call in [call for call in self.calls if call.answer is not None] if self.calls else ():
+            self.calls.remove(call)
+            self._settle(call, call.answer or [])
+        if self.wanted and not world.registry_away:
+            self._load_schemas()
+        if self.drains:
+            self._end_drains()
+        now = world.now
+        flow.due(now)
+        while len(self.calls) < self._plan.calls_max and now >= self.quiet_until and not self.stopped_connection:
+            live = flow.waiting(background=False)
+            if not live and not flow.waiting(background=True):
+                return
+            if now - self.last_poll > LIMITS.zombie_after_s:
+                if not self.proving:
+                    self.proving = True
+                    self.to_owner.append(self._prove)
+                return
+            batch = (flow.next_batch(now) if live else None) or flow.next_batch(now, background=True)
+            if batch is None:
+                return
+            self._call(batch)
+
+    def _call(self, batch: Batch) -> None:
+        events = self._world.event_of
+        carried = [[*(events(one.record) for one in work.merged), events(work.record)] for work in batch.works]
+        self.note("look up" if batch.look_up else "call", [(d.sequence, dict(d.body)) for d in batch.deliveries])
+        checker = self._world.checker
+        rows = {(delivery.action, delivery.entity) for delivery in batch.deliveries}
+        if len(rows) < len(batch.works) or len(batch.works) > self._plan.batch_max:
+            checker.fail("I9", f"a batch of {len(batch.works)} about {rows}")
+        if not batch.look_up:
+            for work, delivery, events_of in zip(batch.works, batch.deliveries, carried, strict=True):
+                checker.asked(delivery, events_of, work.order)
+        self.calls.append(Call(batch, carried, self.delivered))
+
+    def _settle(self, call: Call, answer: Answer) -> None:
+        flow, now, batch = self.flow, self._world.now, call.batch
+        if batch.look_up:
+            if isinstance(answer[0], Delivered):
+                self._world.checker.confirmed(batch.deliveries[0], call.carried[0])
+            follows = flow.look_up_settled(batch, answer[0], now)
+        else:
+            outcomes = [outcome for outcome in answer if outcome is not None]
+            self.delivered += sum(isinstance(outcome, Delivered) for outcome in outcomes)
+            for delivery, carried, outcome in zip(batch.deliveries, call.carried, outcomes, strict=True):
+                if isinstance(outcome, Delivered):
+                    self._world.checker.confirmed(delivery, carried)
+            others = self.delivered > call.delivered_before
+            follows = flow.settle(batch, outcomes, now, others_succeed=others)
+        for decision in follows:
+            if isinstance(decision, PauseConnection):
+                seconds = BACKOFF_S if decision.seconds is None else decision.seconds
+                self.quiet_until = max(self.quiet_until, now + seconds)
+            else:
+                self.stopped_connection = True
+
+    def _load_schemas(self) -> None:
+        events, now = self._world.events, self._world.now
+        waiting, self.wanted = self.wanted, []
+        for work, schema, since in waiting:
+            if events[int(schema.key)].nature == "new_schema":
+                self.pipeline.schemas.add(schema.key)
+            elif now - since < LIMIT_SCHEMA_S:
+                self.wanted.append((work, schema, since))
+                continue
+            else:
+                self.missing.add(schema.key)
+            self.flow.go_on([work])
+
+    def write(self, count: int, *, lost: bool = False) -> None:
+        """The producer gets so many records through: letters in their order (a letter and its tombstone go to one
+        partition), receipts in any (events are spread over partitions). ``lost``: the acks never come back."""
+        world, letters, receipts = self._world, self.letters, self.receipts
+        for _ in range(count):
+            if letters and (not receipts or self._chance() < 0.4):
+                write, away = letters.popleft(), world.dead.away
+            elif receipts:
+                write, away = receipts.pop(int(self._chance() * min(3, len(receipts)))), world.receipts_away
+            else:
+                return
+            if away:
+                world.checker.count("refused")
+                self.to_loop.append(partial(write[1], "_MSG_TIMED_OUT"))
+                continue
+            write[0]()
+            if not lost:
+                self.to_loop.append(partial(write[1], None))
+
+    @property
+    def is_idle(self) -> bool:
+        waits = self.to_loop or self.calls or self.letters or self.receipts
+        return not waits and (self.gone or not self.to_owner)
+
+    # ---- Effects
+
+    def write_letter(self, letter: DeadLetter, settled: Settled) -> None:
+        def make() -> None:
+            self._world.dead.write(letter, owner=self.is_owner(letter.origin.partition))
+
+        self.letters.append((make, settled))
+
+    def close_letter(self, origin: Origin, settled: Settled) -> None:
+        self.letters.append((partial(self._world.dead.close, origin), settled))
+
+    def write_receipt(self, receipt: Receipt, settled: Settled) -> None:
+        self.receipts.append((partial(self._world.checker.receipt, receipt), settled))
+
+    def write_range(self, settled_range: RangeSettled, settled: Settled) -> None:
+        self.receipts.append((partial(self._world.checker.ranged, self.name, settled_range), settled))
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        self.to_owner.append(partial(self._commit, commits))
+
+    def pause_partition(self, place: Place, paused: bool) -> None:
+        def run() -> None:
+            if place in self.assignment:
+                (self.paused.add if paused else self.paused.discard)(place)
+
+        self.to_owner.append(run)
+
+    def is_missing(self, wanted: SchemaWanted) -> bool:
+        return wanted.key in self.missing
+
+    def await_schema(self, work: Work, wanted: SchemaWanted) -> None:
+        self.wanted.append((work, wanted, self._world.now))
+
+    def stopped(self, reason: str) -> None:
+        self.note("stops", reason)
+        self.held = True
+        self._world.stopped(reason)
