@@ -144,6 +144,10 @@ class Runtime:
         return self._flow.lanes_held
 
     @property
+    def keys_parked(self) -> int:
+        return self._flow.keys_parked
+
+    @property
     def places(self) -> Mapping[Place, int]:
         """The partitions owned now."""
         return self._flow.places

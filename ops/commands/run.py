@@ -17,6 +17,7 @@ from schemas.errors import NotFoundError, PartlyDoneError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
+    from connectors.connection import Connection
     from consumers.runtime import Runtime
 
 
@@ -107,9 +108,14 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
             oldest_at = runtime.oldest_at
             return 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at)
 
-        observe.follow(name, lanes_held=lambda: runtime.lanes_held, oldest_s=oldest_s)
+        observe.follow(
+            name, lanes_held=lambda: runtime.lanes_held, oldest_s=oldest_s, keys_parked=lambda: runtime.keys_parked
+        )
 
-    make = Wiring(app, app.decoder, producer, observe)
+    def opened(connection: Connection) -> None:
+        observe.follow_connection(connection.name, quota_used=lambda: connection.view().quota_used)
+
+    make = Wiring(app, app.decoder, producer, observe, opened)
     worker = Worker(
         names=names,
         who=who,
