@@ -213,6 +213,23 @@ def test_many_calls_that_fail_together_make_one_pause() -> None:
     simulate(story())
 
 
+def test_a_vendor_that_asks_for_quiet_is_not_away() -> None:
+    """Each of several 429 doubled the pause of the next refused connection: a vendor that was away for 5 s was left
+    alone for 45."""
+
+    async def story() -> None:
+        connection, _, _ = connect()
+        for _ in range(6):
+            connection.pause(0.01, "rate_limited")
+        await asyncio.sleep(1)
+        connection.pause(None, "refused")
+        until = connection.view().until
+        assert until is not None
+        assert until - (1_700_000_000 + now()) == pytest.approx(0.75)
+
+    simulate(story())
+
+
 def test_a_longer_pause_that_is_in_force_stays_and_a_call_from_before_it_does_not_end_it() -> None:
     async def story() -> None:
         connection, vendor, _ = connect()
