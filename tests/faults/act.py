@@ -15,7 +15,7 @@ from ops.local.state import read_json
 from tests.faults.broker import ROOT, Broker
 from tests.faults.company import Company
 from tests.faults.row import Row, Running, Verdict, judge
-from tests.faults.scene import Group, Member, Members, Publishing, Scene, start_worker
+from tests.faults.scene import DELIVERIES, Group, Member, Members, Publishing, Scene, ends, read_receipts, start_worker
 from tests.waiting import eventually
 
 SHARED_WORKERS = 2
@@ -59,6 +59,7 @@ class Act:
         urls = self._start_vendors()
         self._company.write(urls)
         self._company.prepare()
+        self._receipts_from = ends(self._broker.bootstrap, DELIVERIES)
         groups = {
             name: Group(
                 plan,
@@ -148,8 +149,12 @@ class Act:
             list(pool.map(self._leave, self._members.all))
         self._say("the workers have left")
         time.sleep(0.5)  # two rounds of the sampler: it also sees the commits of the leaving
+        receipts = read_receipts(self._broker, self._receipts_from)
+        with ThreadPoolExecutor(8) as pool:
+            found = pool.map(lambda group: group.history(receipts.get(group.name)), groups)
+            histories = dict(zip((group.name for group in groups), found, strict=True))
         for it in running:
-            it.histories = {group.name: group.history() for group in it.scene.groups}
+            it.histories = {group.name: histories[group.name] for group in it.scene.groups}
 
     def _leave(self, member: Member) -> None:
         if member.worker.process.poll() is None:

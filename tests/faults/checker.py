@@ -1,4 +1,5 @@
-"""The invariants of the fault matrix (I1-I12), each a function from what was written down to what is wrong with it.
+"""The invariants of the fault matrix: I1 to I12, and G13 of the contract. Each is a function from what was written down
+to what is wrong with it.
 
 Pure: no clock, no I/O. Every answer is a Finding: ``broken`` says each violation, ``allowed`` what happened that the
 contract permits and a reader should see. ``tests/faults/test_checker.py`` shows for each that a good history passes
@@ -101,10 +102,7 @@ def commit_safety(history: History) -> Finding:
     letters: dict[Place, int] = {}
     for letter in history.letters:
         letters[letter.origin] = min(letter.wall, letters.get(letter.origin, letter.wall))
-    samples: dict[tuple[str, int], list[tuple[int, int, int]]] = defaultdict(list)
-    for sample in history.samples:
-        highest = max(samples[sample.partition][-1][0], sample.offset) if samples[sample.partition] else sample.offset
-        samples[sample.partition].append((highest, sample.at, sample.wall))
+    samples = _samples(history)
     broken = []
     for record in history.stored:
         topic, partition, offset = record.place
@@ -120,6 +118,15 @@ def commit_safety(history: History) -> Finding:
     return _finding("I4", broken)
 
 
+def _samples(history: History) -> dict[tuple[str, int], list[tuple[int, int, int]]]:
+    """Per partition the samples in time, each with the highest offset so far and both its stamps."""
+    found: dict[tuple[str, int], list[tuple[int, int, int]]] = defaultdict(list)
+    for sample in history.samples:
+        rows = found[sample.partition]
+        rows.append((max(rows[-1][0], sample.offset) if rows else sample.offset, sample.at, sample.wall))
+    return found
+
+
 def commit_monotone(history: History) -> Finding:
     """I5: a committed offset never steps back."""
     highest: dict[tuple[str, int], int] = {}
@@ -130,6 +137,24 @@ def commit_monotone(history: History) -> Finding:
             broken.append(f"{sample.partition[0]}/{sample.partition[1]} went from {before} back to {sample.offset}")
         highest[sample.partition] = sample.offset
     return _finding("I5", broken)
+
+
+def receipts_first(history: History) -> Finding:
+    """G13: at every sample, each event below the committed offset had its receipt in the log."""
+    samples = _samples(history)
+    broken = []
+    for record in history.stored:
+        topic, partition, offset = record.place
+        found = samples.get((topic, partition), [])
+        index = bisect.bisect_right(found, offset, key=lambda row: row[0])
+        if index == len(found) or record.event in history.filtered:
+            continue
+        written = history.receipts.get(record.place)
+        if written is None:
+            broken.append(f"{_name(record.place)} ({record.event}) has no receipt")
+        elif written > found[index][2]:
+            broken.append(f"{_name(record.place)} ({record.event}) was committed over before its receipt")
+    return _finding("G13", broken, f"{len(history.receipts)} receipts")
 
 
 def one_key(history: History, *, effects_once: bool = False) -> Finding:

@@ -28,7 +28,7 @@ from tests.faults.process_rows import all_members
 from tests.faults.row import Evidence, Row
 from tests.faults.scene import Group, Scene, ends, read_topic
 from tests.faults.vendor_rows import converge
-from tests.faults.writer import Writer, evolved
+from tests.faults.writer import Writer, evolved, incompatible
 from tests.waiting import eventually
 
 RATE = 50.0
@@ -119,7 +119,7 @@ def evolution(scene: Scene) -> Evidence:
         writer.event("evolved", schema_id=coming, more=b"\x02\x06red")
     eventually(lambda: any(one.event == "evolved/1" for one in group.applied()), 75, poll_s=0.2, about="the new schema")
     waited = time.monotonic() - begun
-    refused = _refused(writer.registry, writer.contract.subject, json.dumps(evolved(writer.contract, default=False)))
+    refused = _refused(writer.registry, writer.contract.subject, json.dumps(incompatible(writer.contract)))
     converge(scene)
     return Evidence(
         seen={"oldest unfinished, seconds": int(oldest)},

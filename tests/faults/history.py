@@ -115,6 +115,8 @@ class History:
     calls: Sequence[Call] = ()
     samples: Sequence[Sample] = ()
     letters: Sequence[Letter] = ()
+    receipts: Mapping[Place, int] = field(default_factory=dict)
+    """when the broker took the first receipt of each record, in milliseconds since the epoch"""
     final: Mapping[str, str] = field(default_factory=dict)
     """entity to the event whose state the vendor holds in the end"""
 

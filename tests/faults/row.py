@@ -34,6 +34,8 @@ class Evidence:
     stale_allowed: int = 0
     """entities that may be stale in the end: calls in flight when a process froze, at a vendor without a version
     guard; a database has one, and none may be stale there"""
+    limit_s: float = 60.0
+    """how soon after the heal it must have converged"""
     effects_once: bool = False
     unordered: bool = False
     """the row breaks the order of a key on purpose (an event published again later)"""
@@ -127,7 +129,8 @@ def _findings(group: Group, history: History, evidence: Evidence, *, wholly: boo
         checker.commit_monotone(history),
         checker.one_key(history, effects_once=evidence.effects_once),
         checker.letters_complete(history),
-        checker.converged(group.converged_s, left=f"lag {group.lag()}"),
+        checker.receipts_first(history),
+        checker.converged(group.converged_s, limit_s=evidence.limit_s, left=f"lag {group.lag()}"),
         checker.no_leak(CANARIES, group.texts()),
     ]
     if not evidence.unordered:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,12 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumers.deadletter import parse_letter
 from consumers.pipeline import idempotency_key
+from consumers.receipts import SETTLED
+from consumers.receipts import TOPIC as DELIVERIES
+from schemas.codec import Decoder, SchemaWanted
+from schemas.contract import engine_contracts
 from schemas.event import Event, Record
+from schemas.registry import open_registry
 from tests.faults.broker import ROOT, Broker, now_ns
 from tests.faults.company import ACTIONS, Company, GroupPlan, Topic
 from tests.faults.history import Applied, Call, History, Letter, Place, Sample, Stored, facts
@@ -132,6 +138,7 @@ class Group:
         """judge by the log alone: a row's compaction or aborted transactions took acknowledged records out of it"""
         self.healed_at = 0.0
         self.converged_s: float | None = None
+        self._dead: list[Record] = []
         self._all, self._journals, self._url = members, journals, vendor_url
 
     @property
@@ -292,8 +299,10 @@ class Group:
         return sum(max(0, end - committed.get(place, 0)) for place, end in self.ends().items())
 
     def letters(self) -> list[Letter]:
+        """Every incarnation of a letter that stands in the dead topic now."""
         found = []
-        for record in read_topic(self.company.broker.bootstrap, f"{self.name}.dead"):
+        self._dead = read_topic(self.company.broker.bootstrap, f"{self.name}.dead")
+        for record in self._dead:
             letter = parse_letter(record)
             if letter is not None:
                 raw = (letter.key, letter.value, letter.headers)
@@ -309,8 +318,8 @@ class Group:
                 )
         return found
 
-    def history(self) -> History:
-        """All of it, read when everything has ended."""
+    def history(self, receipts: Mapping[Place, int] | None = None) -> History:
+        """All of it; whole when everything has ended. ``receipts`` are those of ``read_receipts``."""
         log = read_topic(self.company.broker.bootstrap, self.plan.topic.name)
         stored = [stored_of(record, self.publishing.poison) for record in log]
         ledger, extra = facts(self.publishing.ledger), facts(self.publishing.ledger.with_suffix(".extra"))
@@ -322,11 +331,12 @@ class Group:
             planned=len({x["event"] for x in ledger if x["kind"] == "planned"} | {x["event"] for x in extra})
             - len(left_out),
             stored=stored,
-            keys={one.event: self.key_of(one.event) for one in stored if one.readable},
+            keys={event: self.key_of(event) for event in {one.event for one in stored if one.readable} | self.gone},
             applied=self.applied(),
             calls=self.calls(),
             samples=self.samples(),
             letters=self.letters(),
+            receipts=receipts or {},
             final=self.final(),
         )
 
@@ -340,10 +350,10 @@ class Group:
         return idempotency_key(anew, "".join(f"{len(part)}:{part}" for part in parts))
 
     def texts(self) -> dict[str, bytes]:
-        """Everything that people and monitoring may read of this group."""
+        """Everything that people and monitoring may read of this group; letters as they were last read."""
         found = {member.worker.log.name: member.worker.log.read_bytes() for member in self.members}
         found |= {f"metrics {member.worker.log.name}": member.metrics.encode() for member in self.members}
-        for record in read_topic(self.company.broker.bootstrap, f"{self.name}.dead"):
+        for record in self._dead:
             ours = [
                 content or b"" for name, content in record.headers if name.startswith("dead-") and name != "dead-key"
             ]
@@ -408,8 +418,26 @@ def ends(bootstrap: str, topic: str) -> dict[tuple[str, int], int]:
         consumer.close()
 
 
-def read_topic(bootstrap: str, topic: str) -> list[Record]:
-    """Every record that stands in a topic now, in the order of each partition. Empty if it does not exist."""
+def read_receipts(broker: Broker, begin: Mapping[tuple[str, int], int]) -> dict[str, dict[Place, int]]:
+    """By subscription, when the broker took the first receipt of each record: of the receipts from ``begin`` on."""
+    decoder = Decoder(open_registry(broker.registry.url), contracts=engine_contracts())
+    found: dict[str, dict[Place, int]] = defaultdict(dict)
+    for record in read_topic(broker.bootstrap, DELIVERIES, begin):
+        event = decoder.decode(record)
+        if isinstance(event, SchemaWanted):
+            decoder.load(event)
+            event = decoder.decode(record)
+        assert isinstance(event, Event), f"a receipt cannot be read: {event}"
+        if event.type == SETTLED:
+            data = event.data
+            place = (data["origin_topic"], data["origin_partition"], data["origin_offset"])
+            found[data["subscription"]].setdefault(place, record.timestamp)
+    return found
+
+
+def read_topic(bootstrap: str, topic: str, begin: Mapping[tuple[str, int], int] | None = None) -> list[Record]:
+    """Every record that stands in a topic now (from ``begin`` on), in the order of each partition. Empty if it does not
+    exist."""
     settings = {
         "bootstrap.servers": bootstrap,
         "group.id": "faults-reader",
@@ -422,9 +450,9 @@ def read_topic(bootstrap: str, topic: str) -> list[Record]:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         if not partitions:
             return []
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        consumer.assign([TopicPartition(topic, p, (begin or {}).get((topic, p), 0)) for p in partitions])
         left = set(partitions)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while left:
             if time.monotonic() > until:
                 raise AssertionError(f"{topic} could not be read to its end")

@@ -41,6 +41,7 @@ def good() -> History:
             Sample(int(4.5 * NS), 4_500, PARTITION, 7),
         ],
         letters=[Letter(4_000, place(6), "undecodable", RAW)],
+        receipts={place(offset): 1_000 + 200 * offset for offset in range(7)},
         final={"a": "a/3", "b": "b/3"},
     )
 
@@ -95,6 +96,12 @@ DOCTORED: list[tuple[str, Callable[[History], Finding], Callable[[History], Hist
         checker.commit_safety,
         lambda h: without(h, "b/2"),
     ),
+    ("a receipt was not written", checker.receipts_first, lambda h: replace(h, receipts={place(0): 1_000})),
+    (
+        "an offset was committed before its receipt was taken",
+        checker.receipts_first,
+        lambda h: replace(h, receipts={**h.receipts, place(3): 2_501}),
+    ),
     (
         "a commit stepped back",
         checker.commit_monotone,
@@ -148,7 +155,7 @@ def test_a_doctored_history_is_caught(
     "invariant",
     [
         checker.no_loss, checker.exclusive, checker.order, checker.no_stale_state, checker.commit_safety,
-        checker.commit_monotone, checker.one_key, checker.letters_complete,
+        checker.commit_monotone, checker.receipts_first, checker.one_key, checker.letters_complete,
         lambda h: checker.progress(h, begin=1 * NS, end=4 * NS, window_s=1.5),
     ],
 )  # fmt: skip

@@ -101,9 +101,13 @@ class Writer:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
 
-def evolved(contract: Contract, *, default: bool = True) -> Mapping[str, Any]:
-    """The contract's schema with one more field; without a ``default`` nobody may register it."""
-    colour: dict[str, Any] = {"name": "colour", "type": ["null", "string"], "doc": "Its colour.", "examples": ["red"]}
-    if default:
-        colour["default"] = None
+def evolved(contract: Contract) -> Mapping[str, Any]:
+    """The contract's schema with one more field that may be missing."""
+    colour = {"name": "colour", "type": ["null", "string"], "default": None, "doc": "Its colour.", "examples": ["red"]}
     return {**contract.schema, "fields": [*contract.schema["fields"], colour]}
+
+
+def incompatible(contract: Contract) -> Mapping[str, Any]:
+    """The contract's schema with one more field that older events lack: nobody may register it."""
+    weight = {"name": "weight", "type": "long", "doc": "Its weight.", "examples": [1]}
+    return {**contract.schema, "fields": [*contract.schema["fields"], weight]}
