@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel, SecretStr
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from connectors.connector import (
     Action,
@@ -87,6 +87,9 @@ class LedgerConnector:
                 self._store.put_receipts([receipt_row(one.body, one.sequence) for one in batch])
         except DBAPIError as error:
             return _outcome(error, alone=len(batch) == 1)
+        except (StatementError, UnicodeError, ValueError, OverflowError):
+            # a value that the driver could not even bind
+            return Rejected("refused", "unbindable", scope="delivery" if len(batch) == 1 else "call")
         except SQLAlchemyError as error:
             return Unavailable(f"database_{type(error).__name__}")
         return Delivered()
