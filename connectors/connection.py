@@ -95,10 +95,28 @@ class Seat:
     def try_enter(self, *, background: bool = False) -> bool:
         """Take a place for one call, if one may begin now; give it back with ``leave``. Never blocks. After False
         ``wake`` is called, on the loop and never from in here, when it is worth asking again."""
+        if self._connection._pacing.is_full:
+            self._party.wants[background] = True  # who leaves sees to those who want a place
+            return False
         entry = self._connection._enter(self._party, background)
         if entry is None:
             return False
         self._entered.append(entry)
+        return True
+
+    def go_on(self, *, background: bool = False) -> bool:
+        """``leave`` after a call and ``try_enter`` for the next one in one step. What that saves is the offer of the
+        place to those who wait: it is theirs all the same when it is their turn."""
+        if not self._called:
+            self.leave()
+            return self.try_enter(background=background)
+        connection = self._connection
+        connection._give_back(self._called.popleft())
+        entry = connection._enter(self._party, background)
+        if entry is None:
+            return False
+        self._entered.append(entry)
+        connection._arm()
         return True
 
     def leave(self) -> None:

@@ -129,6 +129,11 @@ class Pacing:
         """Calls in flight at most."""
         return self._slots
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls are in flight as may be, so that nobody's may begin."""
+        return self.in_flight[0] + self.in_flight[1] >= self._slots
+
     def join(self, now: float) -> Party:
         party = Party()
         self._parties.append(party)
@@ -195,7 +200,7 @@ class Pacing:
     def next_at(self, now: float) -> float | None:
         """When the next call that somebody wants may begin: ``now`` or later. None: when one in flight has ended, or
         nobody wants any."""
-        if sum(self.in_flight) >= self._slots:
+        if self.is_full:
             return None
         times = []
         for kind, full in ((0, False), (1, self.in_flight[1] >= self._background_slots)):

@@ -173,6 +173,8 @@ class Slack:
         async for page in self._pages(method, asked):
             if not isinstance(page, Mapping):
                 return page
+            if not isinstance(page.get("messages"), list):
+                return Unavailable("not_understood")
             for one in _list(page, "messages"):
                 if _key_of(one) == delivery.idempotency_key:
                     return Delivered(f"{channel}/{one.get('ts', '')}"[:100])

@@ -95,7 +95,9 @@ class Sql:
     async def look_up(self, delivery: Delivery) -> LookedUp:
         """Whether the row is there as this event, or a later one of its partition, has written it."""
         found = await self._asked(self._tables.look_up, delivery)
-        return found if isinstance(found, Delivered | Rejected | None) else Unavailable(getattr(found, "reason", ""))
+        if found is None or isinstance(found, Delivered | Rejected | Unavailable):
+            return found
+        return Unavailable(found.reason)  # asking again does no harm
 
     async def _asked(self, ask: Callable[..., Answer], *arguments: Any) -> Answer | Unavailable:
         """Run something that changes nothing in the connector's thread."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -8,13 +9,14 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
+from connectors.connector import Delivered, Delivery, LookedUp, Outcome, Rejected, RetryLater, Unavailable, Unknown
 from connectors.slack import CONNECTOR
 from connectors.slack.actions import MessagePost
-from connectors.slack.connector import ERRORS, MEANING, NAMESPACE, classify, client_msg_id, wire_message
+from connectors.slack.connector import ERRORS, MEANING, NAMESPACE, Slack, classify, client_msg_id, wire_message
 from connectors.transport import Answer, Lost, NotSent
 from tests.connectors.conftest import OpenFaked
 from tests.connectors.samples import ask, delivery
@@ -210,3 +212,106 @@ def test_every_field_of_the_body_says_what_it_is() -> None:
     assert all(field.get("description") for field in schema["properties"].values())
     for example in schema["examples"]:
         MessagePost.model_validate(example)
+
+
+# -- looking a message up -------------------------------------------------------------------------------------------
+
+
+async def looked_up(connector: Any, one: Delivery) -> LookedUp:
+    found: LookedUp = await connector.look_up(one)
+    return found
+
+
+async def test_a_message_whose_answer_was_lost_is_found_by_its_key_and_another_one_is_not(
+    open_faked: OpenFaked,
+) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    await ask(connector, message("first", offset=1))
+    await control.misbehave({"kind": "cut_after_effect"})
+    assert await ask(connector, message("second", offset=2)) == [Unknown("cut")]
+    found = await looked_up(connector, message("second", offset=2))
+    assert isinstance(found, Delivered)
+    assert found.reference is not None
+    assert found.reference.endswith(".000002")
+    assert await looked_up(connector, message("second", offset=3)) is None, "the same text, another event"
+    assert len((await control.report())["messages"]) == 2, "nothing was posted by looking"
+
+
+async def test_a_channel_is_found_by_name_once_and_by_id_without_asking(open_faked: OpenFaked) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    await ask(connector, message(), message(channel="C0123456789", offset=1))
+    for _ in range(2):
+        assert isinstance(await looked_up(connector, message()), Delivered)
+    calls = (await control.report())["calls"]
+    assert calls == 2 + 3, "two messages, one list, two histories"
+    assert isinstance(await looked_up(connector, message(channel="C0123456789", offset=1)), Delivered)
+    assert (await control.report())["calls"] == calls + 1
+    assert await looked_up(connector, message(channel="#never-heard-of")) == Rejected("channel_not_found")
+
+
+async def test_a_reply_is_looked_for_in_its_thread(open_faked: OpenFaked) -> None:
+    connector, _ = await open_faked(CONNECTOR)
+    reply = message(channel="C0123456789", thread_ts="1700000000.000001")
+    assert await looked_up(connector, reply) is None
+    (sent,) = await ask(connector, reply)
+    assert await looked_up(connector, reply) == sent
+    assert await looked_up(connector, message(channel="C0123456789")) is None, "not in the channel itself"
+
+
+async def test_a_message_on_a_later_page_is_found(open_faked: OpenFaked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.slack.connector.PAGE", 2)
+    connector, control = await open_faked(CONNECTOR)
+    for number in range(7):
+        await ask(connector, message(channel="C0123456789", offset=number))
+    assert isinstance(await looked_up(connector, message(channel="C0123456789", offset=0)), Delivered)
+    assert (await control.report())["calls"] == 7 + 4
+    monkeypatch.setattr("connectors.slack.connector.PAGES_MAX", 3)
+    assert await looked_up(connector, message(channel="C0123456789", offset=0)) == Rejected("look_up_too_long"), (
+        "what was not read to its end is not: not there"
+    )
+
+
+async def test_a_limit_met_while_reading_pauses_the_connection(open_faked: OpenFaked) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    await control.misbehave({"kind": "status", "status": 429, "headers": {"Retry-After": "7"}})
+    found = await looked_up(connector, message(channel="C0123456789"))
+    assert found == Unavailable("rate_limited", timedelta(seconds=7), limited=True)
+    assert connector.pause_until - time.monotonic() > 5
+
+
+async def test_a_missing_scope_needs_an_operator(open_faked: OpenFaked) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    await control.misbehave({"kind": "status", "status": 200, "body": {"ok": False, "error": "missing_scope"}})
+    found = await looked_up(connector, message(channel="C0123456789"))
+    assert found == Unavailable("missing_scope", needs_operator=True)
+
+
+HISTORY = st.recursive(
+    st.none() | st.text(max_size=5) | st.integers(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["messages", "metadata", "event_type", "event_payload", "ts", "response_metadata", "ok"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(history=HISTORY)
+@settings(deadline=None)
+def test_whatever_a_history_looks_like_it_is_read_without_an_error(history: Any) -> None:
+    class Answers:
+        async def request(self, *_: Any, **__: Any) -> Answer:
+            document = {**history, "ok": True} if isinstance(history, dict) else history
+            return answer(200, document)
+
+    connector = Slack(CONNECTOR.settings(token=SecretStr("xoxb-1")))
+    connector._transport = Answers()  # type: ignore[assignment]
+    found = asyncio.run(looked_up(connector, message(channel="C0123456789")))
+    if found is None:
+        assert isinstance(history["messages"], list), "a history was read"
+    else:
+        assert isinstance(found, (Rejected, Unavailable))

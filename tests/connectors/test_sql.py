@@ -426,3 +426,25 @@ def test_whatever_the_row_each_delivery_gets_one_outcome(tmp_path_factory: Any, 
             await connector.close()
 
     assert all(isinstance(outcome, _types()) for outcome in asyncio.run(deliver()))
+
+
+# -- checking and looking up ----------------------------------------------------------------------------------------
+
+
+async def test_a_row_is_there_when_this_event_or_a_later_one_of_its_partition_wrote_it(connector: Any) -> None:
+    assert await connector.look_up(row("u1", offset=5, name="a")) is None, "no table yet"
+    await ask(connector, row("u1", offset=5, name="a"))
+    assert await connector.look_up(row("u1", offset=5, name="a")) == Delivered()
+    assert await connector.look_up(row("u1", offset=4, name="a")) == Delivered()
+    assert await connector.look_up(row("u1", offset=6, name="a")) is None
+    assert await connector.look_up(row("u1", offset=5, partition=1, name="a")) is None, "of another we cannot tell"
+    assert await connector.look_up(row("u2", offset=5, name="a")) is None
+    assert isinstance(await connector.look_up(row("", name="a")), Rejected)
+
+
+async def test_a_database_that_cannot_be_asked_is_not_a_row_that_is_missing(database: Path) -> None:
+    database.write_bytes(b"this is no database, and long enough to be seen as one" * 20)
+    connector: Any = CONNECTOR.open(settings(database))
+    assert await connector.check() == Unavailable("forbidden", needs_operator=True)
+    assert await connector.look_up(row("u1", name="a")) == Unavailable("forbidden", needs_operator=True)
+    await connector.close()
