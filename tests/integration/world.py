@@ -155,7 +155,7 @@ class World:
         (self.folder / "backbone.toml").write_text(
             f'[project]\nname = "test"\nschemas = "events"\nsubscriptions = "subscriptions"\n'
             '[connections.hubspot]\nconnector = "hubspot"\ncustom_properties = ["plan"]\n'
-            f"timeout_s = {vendor_timeout_s}\n"
+            f'timeout_s = {vendor_timeout_s}\ncircuit_open = "1s"\n'  # a minute would be the test's whole time
             f'[contexts.test]\nconnections = "fake"\nregistry.url = "{self.registry_url or self.stack.registry_url}"\n'
             f'topics.partitions = {PARTITIONS}\n[contexts.test.fakes]\nhubspot = "{self.vendor.url}"\n'
             f"[contexts.test.kafka]\n{lines}\n"
