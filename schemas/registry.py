@@ -251,8 +251,20 @@ class HttpRegistry:
     # --- subjects
 
     def lookup(self, subject: str, schema: str) -> Registered | None:
-        answer = self._ask("POST", _subject(subject), {"schema": schema, "schemaType": "AVRO"})
-        return None if answer is None else self._registered(answer, subject)
+        try:
+            answer = self._ask("POST", _subject(subject), {"schema": schema, "schemaType": "AVRO"})
+        except RegistryUnavailableError:
+            # what it answered once holds: a worker starts, and writes its receipts, with the registry away
+            known = None if self._disk is None else self._disk.read(_asked(subject, schema))
+            if known is None:
+                raise
+            return self._registered(json.loads(known), subject)
+        if answer is None:
+            return None
+        found = self._registered(answer, subject)
+        if self._disk is not None:
+            self._disk.write(_asked(subject, schema), json.dumps(answer))
+        return found
 
     def register(self, subject: str, schema: str) -> Registered:
         check_schema(schema)  # what is no schema is not sent: some registries take it
@@ -430,6 +442,11 @@ def check_schema(text: str) -> Any:
     if found:
         raise InputError(f"not a schema to register: {found[0].path} {found[0].message}".replace("  ", " "))
     return schema
+
+
+def _asked(subject: str, schema: str) -> str:
+    """The cache's name of a look-up."""
+    return f"{subject}\n{schema}"
 
 
 def _subject(subject: str) -> str:

@@ -123,6 +123,18 @@ def test_a_schema_on_disk_outlives_the_process_and_the_registry(server: Server, 
     assert len(server.asked) == 1
 
 
+def test_what_a_look_up_answered_once_holds_while_the_registry_is_away(
+    server: Server, open_one: Open, tmp_path: Path
+) -> None:
+    """A worker that was started with the registry away could write no receipts, and so commit nothing."""
+    server.default = (200, {"subject": "t-e", "version": 2, "id": 7, "schema": SCHEMA})
+    known = open_one(cache=tmp_path).lookup("t-e", SCHEMA)
+    server.default = (503, {})
+    assert open_one(cache=tmp_path).lookup("t-e", SCHEMA) == known
+    with pytest.raises(RegistryUnavailableError):
+        open_one(cache=tmp_path).lookup("t-e", '"string"')
+
+
 def test_a_broken_file_in_the_cache_is_asked_for_again_and_mended(
     server: Server, open_one: Open, tmp_path: Path
 ) -> None:
