@@ -85,6 +85,13 @@ class Effects(Protocol):
         ...
 
 
+def _redrives(work: Work, outcome: DeadOutcome) -> int:
+    """How often the letter of a work was redriven so far; parked again is not tried again."""
+    if work.order is None:
+        return 0
+    return work.order.redrives + (work.order.kind == "redrive" and outcome != "parked")
+
+
 class _Drain:
     """Partitions that are being left, and who waits for what may be committed of them."""
 
@@ -384,7 +391,7 @@ class Flow:
             return None
         if not self._project(head):
             return None
-        if not head.background and self._parks and self._is_parked(head):
+        if self._parks and self._stays_parked(head):
             self._open_one(head)
             self._set_aside([head], "parked", "key_parked", "")
             return None
@@ -868,7 +875,7 @@ class Flow:
                 seconds_tried=0.0 if first_at is None or now is None else now - first_at,
                 version=f"{self._name}@{self._subscription.version}",
                 now=datetime.fromtimestamp(self._wall(), UTC),
-                redrives=0 if work.order is None else work.order.redrives + (work.order.kind == "redrive"),
+                redrives=_redrives(work, outcome),
             )
             self._held(work, "letter", reason)
 
@@ -946,6 +953,16 @@ class Flow:
         self._parked.closed(place, record.key, record.offset)
         if before and not self._parked.is_parked(place, record.key):
             self._observe(facts.KeyUnparked(self._name, str(record.origin)))
+
+    def _stays_parked(self, work: Work) -> bool:
+        """Whether an open letter of its key is before it. A redriven event passes the letters behind it, its own
+        among them; but when one before it has failed once more it waits behind that one as it did."""
+        if not work.background:
+            return self._is_parked(work)
+        if work.order is None or work.order.kind != "redrive":
+            return False
+        first = self._parked.first(work.source, work.record.key)
+        return first is not None and first < work.record.offset
 
     def _is_parked(self, work: Work) -> bool:
         return self._parked.is_parked(work.source, work.record.key)

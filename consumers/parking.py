@@ -46,6 +46,11 @@ class ParkedKeys:
     def is_parked(self, place: Place, key: bytes | None) -> bool:
         return key is not None and key in self._open.get(place, ())
 
+    def first(self, place: Place, key: bytes | None) -> int | None:
+        """The offset of the key's first open letter; None when it is not parked."""
+        offsets = self._open.get(place, {}).get(key) if key is not None else None
+        return min(offsets) if offsets else None
+
     def oldest(self, limit: int) -> list[tuple[Place, int, int]]:
         """Place, offset of the first open letter, and how many letters: of at most ``limit`` keys, oldest offsets
         first."""

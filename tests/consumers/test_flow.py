@@ -303,6 +303,23 @@ def test_a_redriven_letter_that_fails_again_is_replaced_and_counts() -> None:
     assert flow.deliver() == []
 
 
+def test_what_is_redriven_behind_a_letter_that_failed_again_stays_parked_and_does_not_overtake_it() -> None:
+    flow = park()
+    flow.deliver()
+    for offset in range(3):
+        flow.give_again(redrive(offset, redrives=1), {"entity": "a", "n": offset + 1})
+    flow.answer(flow.batch(background=True), Rejected("invalid"))
+    assert flow.deliver(background=True) == []
+    assert [(one.origin.offset, one.outcome, one.redrives) for one in flow.letters[-3:]] == [
+        (0, "rejected", 2), (1, "parked", 1), (2, "parked", 1)
+    ]  # fmt: skip
+    assert flow.closed == []
+    for offset in range(3):
+        flow.give_again(redrive(offset, redrives=2), {"entity": "a", "n": offset + 1})
+    assert flow.deliver(background=True) == [{"entity": "a", "n": n} for n in (1, 2, 3)]
+    assert [one.offset for one in flow.closed] == [0, 1, 2]
+
+
 def test_a_letter_that_a_person_discards_parks_its_key_no_more() -> None:
     flow = rig(on_dead_letter="park_key")
     flow.give({"entity": "a", "n": 1})
