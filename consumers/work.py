@@ -32,7 +32,8 @@ class Limits:
     commit_every_s: float = 1.0
     zombie_after_s: float = 10.0
     schema_wait_s: float = 300.0
-    schema_retry_s: float = 30.0
+    schema_retry_s: float = 31.0
+    """longer than the registry's client remembers that there is no such schema (30 s), or the question is not asked"""
     slow_projection_s: float = 0.05
 
 

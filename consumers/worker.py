@@ -274,22 +274,14 @@ class Worker:
         )
 
     def _divide(self) -> None:
-        """Share of a subscription here = its weight among all attached on the connection x the partitions it owns here
-        among all of its."""
-        attached = self._tail.current().subscriptions.values()
-        weights: dict[str, int] = {}
-        for one in attached:
-            if one.definition is not None and one.state.state == "running":
-                connection = one.definition.connection
-                weights[connection] = weights.get(connection, 0) + one.definition.weight
-        for one in attached:
-            running = self._running.get(one.name)
-            if running is None or one.definition is None:
-                continue
-            owned = sum(place[0] in one.definition.topics for place in running.runtime.places)
-            of_all = weights.get(one.definition.connection, one.definition.weight)
-            total = sum(one.definition.topics.values())
-            running.runtime.share(one.definition.weight / of_all * min(1.0, owned / total) if total else 1.0)
+        attached = self._tail.current().subscriptions
+        owned = {
+            name: sum(place[0] in definition.topics for place in running.runtime.places)
+            for name, running in self._running.items()
+            if name in attached and (definition := attached[name].definition) is not None
+        }
+        for name, share in shares(attached, owned).items():
+            self._running[name].runtime.share(share)
 
     def _tell_connection(self, name: str, connection: Connection) -> None:
         """What a person has said of a connection (``backbone connection pause | resume``)."""
@@ -354,3 +346,22 @@ class Worker:
             self._producer.send(TOPIC, key, value, [], partition=0, on_settled=settled)
         except Backpressure:
             again()
+
+
+def shares(attached: Mapping[str, AttachedSubscription], owned: Mapping[str, int]) -> dict[str, float]:
+    """The part (0..1) of its connection's quota that each subscription has in this process: its weight among all that
+    run on the connection, times the source partitions it owns here (``owned``) among all of its. Over all processes
+    the parts of a connection add up to 1 at most."""
+    weights: dict[str, int] = {}
+    for one in attached.values():
+        if one.definition is not None and one.state.state == "running":
+            weights[one.definition.connection] = weights.get(one.definition.connection, 0) + one.definition.weight
+    found: dict[str, float] = {}
+    for name, partitions in owned.items():
+        definition = attached[name].definition
+        assert definition is not None
+        of_all = max(weights.get(definition.connection, 0), definition.weight)
+        # a topic that has grown since it was attached has more partitions than are recorded
+        total = max(sum(definition.topics.values()), partitions, 1)
+        found[name] = definition.weight / of_all * partitions / total
+    return found
