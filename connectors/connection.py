@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
-from connectors.breaker import Breaker, Circuit, Ticket, verdict
+from connectors.breaker import Breaker, Circuit, Ticket, Verdict, verdict
 from connectors.connector import (
     Connector,
     ConnectorType,
@@ -31,6 +31,7 @@ from connectors.connector import (
     Unavailable,
     Unknown,
 )
+from connectors.deadlines import Deadlines
 from connectors.pacing import Pacing, Party, Quota
 
 IN_FLIGHT = 256
@@ -186,7 +187,7 @@ class Connection:
         """how many deliveries were Delivered so far; a lane compares it to see whether others succeed"""
         self._connector: Any = connector
         self._observer = observer
-        self._limit_s = total.total_seconds() + 5
+        self._deadlines = Deadlines(total.total_seconds() + 5)
         self._clock, self._wall, self._chance = clock, wall, chance
         self._breaker = Breaker(circuit or Circuit(slow_s=total.total_seconds() / 2), chance)
         self._circuit_reason = ""
@@ -275,7 +276,7 @@ class Connection:
         """One harmless call with the credentials (``ConnectorType.check`` says whether there is one). Bounded in time,
         never an exception."""
         try:
-            async with asyncio.timeout(self._limit_s):
+            with self._deadlines.bound():
                 outcome: Outcome = await self._connector.check()
         except TimeoutError:
             return Unavailable("timeout")
@@ -338,11 +339,13 @@ class Connection:
         self._leave(entry)
 
     def _leave(self, entry: _Entry) -> None:
+        self._give_back(entry)
+        self._arm()
+
+    def _give_back(self, entry: _Entry) -> None:
         self._pacing.end(background=entry.background)
         if entry.first:
             self._is_first_out = False
-        if self._pacing.waiting:
-            self._arm()
 
     def _left(self, party: Party) -> None:
         if self._seats.pop(party, None) is not None:
@@ -381,6 +384,8 @@ class Connection:
 
     def _arm(self) -> None:
         """See to it that those who wait are asked when a call may begin."""
+        if self._pacing.is_full:
+            return  # who leaves comes by here
         if not self._pacing.waiting or self._is_closed or self._held or (self._stopped and self.kind.check):
             return
         if self._failures and self._is_first_out:
@@ -388,7 +393,7 @@ class Connection:
         now = self._clock()
         at = self._pacing.next_at(now)
         if at is None:
-            return  # every place is taken: who leaves comes by here
+            return  # background has its part of the places: who leaves comes by here
         at = max(at, self._quiet_until())
         if not self._breaker.admits(now):
             if self._breaker.state == "half_open":
@@ -408,7 +413,7 @@ class Connection:
         """Whatever the connector raises or answers in the wrong length is Unknown for all: it may have happened. Only
         the exception's type is kept, its words may hold payload."""
         try:
-            async with asyncio.timeout(self._limit_s):
+            with self._deadlines.bound():
                 outcomes: Sequence[Outcome] = await self._connector.deliver(batch)
         except TimeoutError:
             return [Unknown("connector_timeout")] * len(batch)
@@ -420,7 +425,7 @@ class Connection:
 
     async def _look_up(self, delivery: Delivery) -> LookedUp:
         try:
-            async with asyncio.timeout(self._limit_s):
+            with self._deadlines.bound():
                 found: LookedUp = await self._connector.look_up(delivery)
         except TimeoutError:
             return Unavailable("look_up_timeout")
@@ -436,9 +441,11 @@ class Connection:
             self._breaker.cancel(entry.ticket)
             return
         now, before = self._clock(), self._breaker.state
-        said = verdict(outcomes)
+        if delivered is None:
+            delivered = [type(one) for one in outcomes].count(Delivered)
+        said: Verdict = "worked" if delivered else verdict(outcomes)
         self._breaker.settle(entry.ticket, said, now - began, now)
-        self.succeeded += sum(isinstance(one, Delivered) for one in outcomes) if delivered is None else delivered
+        self.succeeded += delivered
         if self._breaker.state == "open" and (before != "open" or said == "failed"):
             self._circuit_reason = self._breaker.reason if self._breaker.reason == "slow" else _failure(outcomes)
         # Only a call that began after the pause or the stop says that it is over.

@@ -239,26 +239,46 @@ class Runtime:
         self._flow.due(self._clock())
         self._pump()
 
-    async def _deliver(self, batch: Batch) -> None:
-        try:
-            if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
-                self._flow.give_back(batch)
-            elif batch.look_up:
-                found = await self._seat.look_up(batch.deliveries[0])
-                self._told_call(batch, found)
-                self._for_connection(self._flow.look_up_settled(batch, found, self._clock()))
-            else:
-                succeeded = self._connection.succeeded
-                outcomes = await self._seat.call(batch.deliveries)
-                self._told_call(batch, max(outcomes, key=_badness))
-                self._for_connection(
-                    self._flow.settle(
-                        batch, outcomes, self._clock(), others_succeed=self._connection.succeeded > succeeded
-                    )
-                )
-        finally:
-            self._seat.leave()
+    async def _deliver(self, first: Batch) -> None:
+        """One call after the other while there is something to send: a task for each would cost more than its lane."""
+        batch: Batch | None = first
+        while batch is not None:
+            try:
+                await self._call(batch)
+            except BaseException:
+                self._seat.leave()
+                raise
+            batch = self._next()
+
+    async def _call(self, batch: Batch) -> None:
+        if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
+            self._flow.give_back(batch)
+        elif batch.look_up:
+            found = await self._seat.look_up(batch.deliveries[0])
+            self._told_call(batch, found)
+            self._for_connection(self._flow.look_up_settled(batch, found, self._clock()))
+        else:
+            succeeded = self._connection.succeeded
+            outcomes = await self._seat.call(batch.deliveries)
+            self._told_call(batch, outcomes[0] if len(outcomes) == 1 else max(outcomes, key=_badness))
+            self._for_connection(
+                self._flow.settle(batch, outcomes, self._clock(), others_succeed=self._connection.succeeded > succeeded)
+            )
+
+    def _next(self) -> Batch | None:
+        """The place of a call that ended is the next one's, if there is one; what else may be sent gets calls of its
+        own."""
+        flow, seat = self._flow, self._seat
+        background = not flow.waiting(background=False)
+        batch = None
+        if background and not flow.waiting(background=True):
+            seat.leave()
+        elif seat.go_on(background=background):
+            batch = flow.next_batch(self._clock(), background=background)
+            if batch is None:
+                seat.leave()
         self._pump()
+        return batch
 
     def _for_connection(self, decisions: Sequence[Any]) -> None:
         for decision in decisions:

@@ -339,6 +339,9 @@ def test_any_retry_after_is_a_bounded_wait_or_none(value: str, date: str) -> Non
 @given(st.binary())
 def test_any_body_is_json_or_none(body: bytes) -> None:
     Answer(200, {}, body).json()
+
+
+def test_an_answer_that_is_nested_too_deeply_is_no_json() -> None:
     assert Answer(200, {}, b"[" * 100_000).json() is None
 
 
@@ -355,6 +358,9 @@ def test_half_a_surrogate_pair_in_an_answer_does_not_make_it_unreadable() -> Non
 )
 def test_what_is_sent_as_json_reads_back_the_same(document: JsonValue) -> None:
     assert json.loads(as_json(document)) == document
+
+
+def test_half_a_surrogate_pair_can_be_sent() -> None:
     assert json.loads(as_json({"cut": "\ud83d"})) == {"cut": "\ud83d"}
 
 
