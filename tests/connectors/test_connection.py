@@ -99,6 +99,8 @@ class Caller:
     background: bool = False
     share: float = 1.0
     settles: bool = True
+    goes_on: bool = False
+    """takes the next call's place by ``go_on`` instead of ``leave`` and ``try_enter``"""
 
     def __post_init__(self) -> None:
         self.seat: Seat = self.connection.join("s", wake=self.pump)
@@ -117,23 +119,41 @@ class Caller:
             task.add_done_callback(self.tasks.discard)
 
     async def one(self) -> None:
-        try:
-            (outcome,) = await self.seat.call([DELIVERY])
-        finally:
-            self.seat.leave()
-            self.out -= 1
+        answered = True
+        while answered:
+            answered = False
+            try:
+                (outcome,) = await self.seat.call([DELIVERY])
+                answered = True
+            finally:
+                if not answered or not self.goes_on:
+                    self.seat.leave()
+                    self.out -= 1
+            self.settle(outcome)
+            answered = self.goes_on and self.went_on()
+            if not self.left and not self.out and (isinstance(outcome, Delivered) or not self.settles):
+                self.done.set()
+            self.pump()
+
+    def settle(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         if isinstance(outcome, Unavailable) and self.settles:
             if outcome.needs_operator:
                 self.connection.stop(outcome.reason)
             else:
                 self.connection.pause(None if outcome.after is None else outcome.after.total_seconds(), outcome.reason)
-        if isinstance(outcome, Delivered) or not self.settles:
-            if not self.left and not self.out:
-                self.done.set()
-        else:
+        if self.settles and not isinstance(outcome, Delivered):
             self.left += 1  # it waits in its lane and is sent again
-        self.pump()
+
+    def went_on(self) -> bool:
+        """The place of the call that ended is the next one's, as in ``Runtime``."""
+        if self.left > 0 and self.seat.go_on(background=self.background):
+            self.left -= 1
+            return True
+        if self.left <= 0:
+            self.seat.leave()
+        self.out -= 1
+        return False
 
     async def finish(self) -> None:
         self.pump()
@@ -499,7 +519,10 @@ def test_whatever_happens_the_vendor_never_sees_more_than_it_was_promised(seed: 
             return [Delivered()]
 
         vendor.answer, vendor.seconds = answer, lambda: chance.expovariate(5)
-        callers = [Caller(connection, 1, background=kind == 2, share=share / 3) for kind in range(3)]
+        callers = [
+            Caller(connection, 1, background=kind == 2, share=share / 3, goes_on=chance.random() < 0.5)
+            for kind in range(3)
+        ]
 
         async def arrivals(caller: Caller) -> None:
             for _ in range(40):
