@@ -713,7 +713,10 @@ class Flow:
         ``lane_over``: so many of the lane are over with it. A lane does not wait for receipts; it does for the letter
         that is closed, which may be what parks the key."""
         work.ended = ended
-        closes = work.order is not None and work.order.kind == "redrive" and outcome in ("delivered", "skipped")
+        # A discarded one was closed by a person; but a redrive that was on its way then may have written it anew.
+        closes = work.order is not None and (
+            work.order.kind == "discarded" or (work.order.kind == "redrive" and outcome in ("delivered", "skipped"))
+        )
         work.acks = int(self._receipts) + int(closes)
         if closes:
             self._effects.close_letter(

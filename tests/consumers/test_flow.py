@@ -329,7 +329,18 @@ def test_a_letter_that_a_person_discards_parks_its_key_no_more() -> None:
     flow.give({"entity": "a", "n": 2})
     assert flow.deliver() == [{"entity": "a", "n": 2}]
     assert [one.reason for one in flow.receipts if one.outcome == "skipped"] == ["discarded"]
-    assert flow.closed == []
+
+
+def test_a_letter_that_a_redrive_wrote_anew_after_it_was_discarded_is_closed_for_good() -> None:
+    """It used to stay open, with its key not parked (simulation, seed 2354)."""
+    flow = rig(on_dead_letter="park_key")
+    flow.give_again(redrive(0), {"entity": "a"})
+    flow.give_again(redrive(0, kind="discarded"), {"entity": "a"})
+    flow.deliver(background=True, outcome=lambda _: Rejected("invalid"))
+    assert [one.origin.offset for one in flow.letters] == [0]
+    assert [one.offset for one in flow.closed] == [0]
+    flow.give({"entity": "a"})
+    assert flow.deliver() == [{"entity": "a"}]
 
 
 def test_a_letter_that_nobody_can_read_can_be_discarded() -> None:
