@@ -191,6 +191,7 @@ class Process:
                     for letter in world.dead.open.values()
                     if letter.origin[:2] == place
                 ]
+                world.checker.took(self.name, place, offset, metadata)
                 taken.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters))
                 self.positions[place] = offset
                 if begin.first:
@@ -323,7 +324,7 @@ class Process:
             checker.fail("I9", f"a batch of {len(batch.works)} about {rows}")
         if not batch.look_up:
             for work, delivery, events_of in zip(batch.works, batch.deliveries, carried, strict=True):
-                checker.asked(delivery, events_of, work.order)
+                checker.asked(self.name, delivery, events_of, work.order)
         self.calls.append(Call(batch, carried, self.delivered))
 
     def _settle(self, call: Call, answer: Answer) -> None:
@@ -387,8 +388,13 @@ class Process:
     # ---- Effects
 
     def write_letter(self, letter: DeadLetter, settled: Settled) -> None:
+        place = letter.origin[:2]
+        epoch = self.flow.places.get(place)
+
         def make() -> None:
-            self._world.dead.write(letter, owner=self.is_owner(letter.origin.partition))
+            # one that was begun in an assignment that is over by now is nobody's business here
+            owner = self.is_owner(place[1]) and self.assignment.epochs.get(place) == epoch
+            self._world.dead.write(letter, owner=owner)
 
         self.letters.append((make, settled))
 

@@ -1,8 +1,8 @@
 """One run: what happens, in which order, at which time; all of it from one seed.
 
-First the plan's faults and the ordinary steps, mixed at random. Then everything is healed and runs until it rests;
-every open letter is redriven, in order, and what comes back is discarded by a person; each key gets one more event,
-which must arrive; and the checker has the last word.
+First the plan's faults and the ordinary steps, mixed at random. Then everything is healed, each key gets one more event,
+and it runs until it rests. Every open letter is redriven, in order, and what comes back is discarded by a person; each key
+gets one more event, which must arrive; and the checker has the last word.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Simulation:
         plan, policies = self.plan, self.plan.policies
         self.checker = checker = Checker()
         checker.park = policies.on_dead_letter == "park_key"
+        checker.attempts = policies.retry.attempts
         checker.expire_after = None if policies.expire_after is None else policies.expire_after.total_seconds()
         self.world = World(partitions=plan.partitions, kind=plan.kind, receipts=plan.receipts, checker=checker)
         self._attach()
@@ -83,12 +84,12 @@ class Simulation:
             world.now += rng.random() * 0.4
             step(rng.choice(self._processes))
         self._heal()
+        self._publish_last()
         self._rest()
-        self._close_letters()
-        for partition in range(plan.partitions):
-            for key in range(plan.keys):
-                self._publish(partition, key, "fine")
-        self._rest()
+        if world.dead.open:
+            self._close_letters()
+            self._publish_last()
+            self._rest()
         self.checker.finished()
         if world.dead.open:
             self.checker.fail("I10", f"the letters of {list(map(str, world.dead.open))} cannot be closed")
@@ -140,6 +141,12 @@ class Simulation:
         entity = f"{number}{name}{about}" if key_bytes is not None else f"{number}-{len(self.world.events)}{about}"
         self.world.publish(number, key_bytes, nature, action, entity, rng.choice(FIELDS))
 
+    def _publish_last(self) -> None:
+        """One for each key, to see that it still moves."""
+        for partition in range(self.plan.partitions):
+            for key in range(self.plan.keys):
+                self._publish(partition, key)
+
     def _hole(self, _: Process) -> None:
         self.checker.count("hole")
         self.world.logs[self.rng.choice(list(self.world.logs))].hole()
@@ -157,7 +164,7 @@ class Simulation:
         if chances & 0x10:
             for call in process.calls:
                 if call.answer is None:
-                    call.answer = self._ask(process, call)
+                    self._answer(process, call)
                     break
         if process.frozen:
             return
@@ -188,6 +195,12 @@ class Simulation:
             process.closing = True
 
     # ---- the vendor
+
+    def _answer(self, process: Process, call: Call) -> None:
+        call.answer = self._ask(process, call)
+        for carried, outcome in zip(call.carried, call.answer, strict=True):
+            if isinstance(outcome, RetryLater | Unknown) or getattr(outcome, "scope", "") == "entity":
+                self.checker.answered(carried)
 
     def _ask(self, process: Process, call: Call) -> Answer:
         rng, vendor, faults = self.rng, self.world.vendor, self.plan.faults
@@ -254,7 +267,6 @@ class Simulation:
     def _land(self, process: Process) -> None:
         """The effect of a call that was given up long ago."""
         if self._late:
-            self.checker.count("late effect")
             self._deliver(process, *self._late.pop(self.rng.randrange(len(self._late))), late=True)
 
     def _vendor(self, _: Process) -> None:
@@ -313,15 +325,19 @@ class Simulation:
             self.world.group.leave(process.name)
 
     def _freeze(self, process: Process) -> None:
+        """Stopped, and often for longer than its session: somebody else gets its partitions meanwhile."""
         if not process.frozen:
             self.checker.count("freeze")
             self.checker.note("freezes", process.name)
             process.frozen = True
+            if self.rng.random() < 0.6:
+                self._expel(process)
 
     def _thaw(self, process: Process) -> None:
         if process.frozen:
             self.checker.note("thaws", process.name)
             process.frozen = False
+            self.world.now += self.rng.random() * 15
 
     def _join(self, _: Process) -> None:
         if len(self._processes) < 4:
@@ -405,15 +421,7 @@ class Simulation:
                 self._control(process)
                 process.stopped_connection = False  # the probe, once a minute
                 process.poll(100, True)
-                process.pump(100)
-                if process.calls:
-                    for call in process.calls:
-                        if call.answer is None:
-                            call.answer = self._ask(process, call)
-                    process.pump(100)
-                if process.letters or process.receipts:
-                    process.write(1_000)
-                    process.pump(100)
+                self._calm(process)
                 process.flow.commit_due()
                 if process.receipts:
                     process.write(1_000)
@@ -425,6 +433,18 @@ class Simulation:
             dues = [due for process in self._processes if (due := process.flow.next_due()) is not None]
             world.now = max(world.now + 0.5, min(dues, default=0.0))
         self.checker.fail("I10", f"it does not come to rest: {self._unrest()}")
+
+    def _calm(self, process: Process) -> None:
+        """Everything that was begun ends, and what follows from it."""
+        process.pump(100)
+        for _ in range(ROUNDS_MAX):
+            if not process.calls and not process.letters and not process.receipts:
+                return
+            for call in process.calls:
+                if call.answer is None:
+                    self._answer(process, call)
+            process.write(1_000)
+            process.pump(100)
 
     def _rests(self) -> bool:
         world = self.world
