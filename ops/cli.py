@@ -55,6 +55,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "What is going on": {
         "status": Entry("ops.commands.status:status", "What is wrong now, worst first."),
         "lag": Entry("ops.commands.lag:lag", "How far any Kafka group is behind."),
+        "trace": Entry("ops.commands.trace:trace", "What became of one event, or of one business key."),
+        "receipt": Entry("ops.commands.receipt:receipt", "How deliveries ended."),
         "deadletter": Entry("ops.commands.deadletter:deadletter", "Events that were set aside; redrive them."),
         "doctor": Entry("ops.commands.doctor:doctor", "Check everything this needs, and say what to do."),
     },

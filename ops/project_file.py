@@ -298,6 +298,8 @@ def _tables_of_connections(content: Mapping[str, Any]) -> Iterator[tuple[str, Ma
 
 def _check_connections(file: Path, found: File) -> None:
     """A connection that only a context knows is a misspelt one; and what a context sets anew is checked as well."""
+    if "ledger" in found.connections:
+        raise InputError(f"{file}: connections.ledger: the backbone's own is called so. Give this one another name.")
     connectors = {table.connector for table in found.connections.values()}
     for context, settings in found.contexts.items():
         own = settings.connections if isinstance(settings.connections, dict) else {}

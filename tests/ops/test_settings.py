@@ -83,6 +83,7 @@ def project(folder: Path, text: str) -> Project:
         (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "Write env:NAME or file:PATH"),
         (START + "[contexts.x]\nledger = 'postgresql://me:hunter2@db/ledger'\n", "'ledger' holds a password"),
         (START + "[contexts.x]\nledger = 'postgresql://db/l?user=me&password=hunter2'\n", "'ledger' holds a password"),
+        (START + "[connections.ledger]\nconnector = 'sql'\n", "connections.ledger: the backbone's own is called so"),
         (START + "[contexts.x]\ninstallation_key = 'hunter2'\n", "write env:NAME or file:PATH"),
         (START + "[contexts]\nx = 5\n", "'contexts.x'"),
         (START + "contexts = 5\n", "backbone.toml"),
