@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connectors.connection import ConnectionView
+from connectors.connector import connector_types
 from consumers.control import State, connection_record
 from consumers.heartbeat import Heartbeat
 from ops.app import App
 from tests.conftest import Stack
+from tests.integration.world import Vendor
 from tests.ops.broker import Broker
 from tests.ops.projects import TestProject, make_project
 
@@ -158,3 +162,58 @@ def test_credentials_that_are_missing_are_a_no_without_a_call(project: TestProje
     assert asked.exit_code == 3
     assert '"answer":"no"' in asked.stdout.replace(" ", "")
     assert "the environment variable NOT_SET_IN_THIS_TEST is not set" in asked.stdout
+
+
+@pytest.fixture
+def chat(project: TestProject) -> Iterator[Vendor]:
+    """Slack's fake, which the connection ``chat`` of the project speaks to."""
+    fake = connector_types()["slack"].fake
+    assert fake is not None
+    vendor = Vendor(fake())
+    settings, running = project.folder / "backbone.toml", project.folder / ".backbone" / "local.json"
+    settings.write_text(settings.read_text() + '[connections.chat]\nconnector = "slack"\n')
+    running.write_text(json.dumps(json.loads(running.read_text()) | {"fakes": {"slack": vendor.url}}))
+    yield vendor
+    vendor.close()
+
+
+def test_a_check_asks_the_vendor_and_applies_nothing(project: TestProject, chat: Vendor, prefix: str) -> None:
+    rows = {row["name"]: row for row in project.document("connection", "check")["data"]}
+    assert {name: row["answer"] for name, row in rows.items()} == {prefix: "works", "chat": "works"}
+    assert rows["chat"]["outcome"] == "Delivered"
+    report = chat.report()
+    assert (report["applied"], report["effects"]) == (0, 0)
+
+
+def test_credentials_that_the_vendor_refuses_are_a_no_with_its_reason(project: TestProject, chat: Vendor) -> None:
+    chat.misbehave({"kind": "status", "status": 401, "times": 5})
+    asked = project.run("connection", "check", "chat")
+    assert asked.exit_code == 3
+    assert "Unavailable" in project.run("connection", "check", "chat", "--output", "json").stdout
+    assert "mend the credentials" in asked.stdout.replace("\n", " ")
+    assert "chat: the vendor cannot be used with these settings." in asked.output
+
+
+def test_a_vendor_that_does_not_answer_is_a_no(project: TestProject, chat: Vendor) -> None:
+    chat.misbehave({"kind": "away", "seconds": 60})
+    (row,) = project.document("connection", "check", "chat", code=3)["data"]
+    assert (row["answer"], row["outcome"]) == ("no", "Unavailable")
+    assert row["advice"] == "the vendor cannot be reached now, or asks to wait"
+
+
+def test_a_connector_without_a_harmless_call_says_so(
+    project: TestProject, chat: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = connector_types()
+    without = types | {"slack": replace(types["slack"], check=False)}
+    monkeypatch.setattr("connectors.connector.connector_types", lambda: without)
+    (row,) = project.document("connection", "check", "chat")["data"]
+    assert (row["answer"], row["advice"]) == ("cannot tell", "the connector slack has no harmless call to ask with")
+
+
+def test_a_fake_that_does_not_run_is_unreachable(project: TestProject) -> None:
+    settings = project.folder / "backbone.toml"
+    settings.write_text(settings.read_text() + '[connections.chat]\nconnector = "slack"\n')
+    asked = project.run("connection", "check", "chat")
+    assert asked.exit_code == 8
+    assert "Start it: backbone local up" in asked.output
