@@ -36,6 +36,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def are(count: int, noun: str) -> str:
+    """``1 letter is``, ``3 letters are``: with its verb."""
+    return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
+
+
 def duration(value: timedelta) -> str:
     """``3d4h``, ``2h10m``, ``5m``, ``41s``, ``0.4s``: at most two units."""
     seconds = value.total_seconds()

@@ -31,7 +31,7 @@ from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
 from ops.changes.store import Journal, Store
 from ops.dead_topic import DeadTopic, Standing
 from ops.sending import Outgoing, send_acked
-from ops.wording import counted
+from ops.wording import are, counted
 from schemas.event import Origin
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def discard_plan(app: App, name: str, choice: Choice, *, rate: float = 0.0) -> P
     dead.refresh()
     chosen = letters.choose(dead.open, choice, name)[: letters.LETTERS_MAX]
     ranges = chunks(len(chosen), rate)
-    summary = [f"{counted(len(chosen), 'event')} are never delivered to {name}; this cannot be taken back"]
+    summary = [f"{are(len(chosen), 'event')} never delivered to {name}; this cannot be taken back"]
     behind = len(letters.with_parked(chosen, dead.open)) - len(chosen)
     if behind:
         summary.append(
-            f"{counted(behind, 'letter')} parked behind them stay open, and so their keys parked: "
+            f"{are(behind, 'letter')} parked behind them and stay{'s' if behind == 1 else ''} so: "
             f"backbone deadletter redrive {name}"
         )
     return new_plan(

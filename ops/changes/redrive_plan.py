@@ -15,7 +15,7 @@ from ops.changes.plan import Plan, new_plan
 from ops.changes.staleness import Guard, Verdict, attached_subscription, guarded_actions
 from ops.dead_topic import DeadTopic, Standing
 from ops.lag.cluster import Cluster
-from ops.wording import counted, duration
+from ops.wording import are, counted, duration
 from schemas.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
     if parking:
         complete = letters.with_parked(chosen, dead.open)
         if len(complete) > len(chosen):
-            summary.append(f"{counted(len(complete) - len(chosen), 'letter')} parked behind them come along")
+            summary.append(f"with {counted(len(complete) - len(chosen), 'letter')} parked behind them")
         chosen = complete
     if len(chosen) > LETTERS_MAX:
         summary.append(f"the first {LETTERS_MAX:,} of {len(chosen):,}; redrive the others afterwards")
@@ -67,8 +67,8 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
     if not chosen:
         raise RefusedError(f"Nothing is left to redrive of {name}: {'; '.join(summary)}. Nothing was changed.")
     if behind := letters.overtaking(chosen, dead.open):
-        then = "they are parked again" if parking else "they overtake it"
-        summary.append(f"{counted(behind, 'letter')} stand behind an older one of their key that is not chosen: {then}")
+        then = "parked again" if parking else "sent all the same, they overtake it"
+        summary.append(f"{are(behind, 'letter')} behind an older one of the same key that is not chosen: {then}")
     summary += _expired(policies, chosen, how)
     summary += _stale(app, attached, dead, chosen, how)
     summary += _running(app, attached)
@@ -85,7 +85,7 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
         subject=name,
         title=title,
         rows=letters.causes(chosen),
-        summary=[f"{counted(len(chosen), 'event')} are delivered again to {name} alone{pace}{calls}", *summary],
+        summary=[f"{are(len(chosen), 'event')} delivered again to {name} alone{pace}{calls}", *summary],
         steps=[*(chunk_name(*one) for one in ranges), *([FOLLOW] if parking else []), OUTCOME],
         preconditions={"version": attached.definition.version},
         before={"open": len(dead.open)},
@@ -113,7 +113,7 @@ def _without_worn_out(chosen: list[Standing], how: Redriving, name: str, summary
     if not worn or how.again:
         return chosen
     summary.append(
-        f"{counted(len(worn), 'letter')} failed after {REDRIVES_MAX} redrives and are left out; "
+        f"{are(len(worn), 'letter')} left out after {REDRIVES_MAX} redrives that failed; "
         f"mend what is wrong (backbone deadletter show {name}), then add --again"
     )
     return [one for one in chosen if one.letter.redrives < REDRIVES_MAX]
@@ -156,7 +156,7 @@ def _expired(policies: Policies | None, chosen: Sequence[Standing], how: Redrivi
     if not old:
         return []
     return [
-        f"{counted(old, 'event')} are older than expire_after ({duration(policies.expire_after)}): they end as expired "
+        f"{are(old, 'event')} older than expire_after ({duration(policies.expire_after)}): they end as expired "
         "and their letters are closed, unless they are sent with --allow-stale"
     ]
 
@@ -185,16 +185,16 @@ def _in_words(verdicts: Sequence[Verdict], attached: AttachedSubscription) -> li
     version = attached.definition.version if attached.definition is not None else ""
     said = []
     if count["stale"]:
-        said.append(f"{counted(count['stale'], 'event')} are sent without fields that newer deliveries have sent since")
+        said.append(f"{are(count['stale'], 'event')} sent without fields that newer deliveries have sent since")
     if count["superseded"]:
-        said.append(f"{counted(count['superseded'], 'event')} are superseded: newer deliveries have sent all of it")
+        said.append(f"{are(count['superseded'], 'event')} superseded: newer deliveries have sent all of it")
     if count["refused"]:
         said.append(
             f"{counted(count['refused'], 'event')} would be refused again by {attached.name}@{version} itself: attach "
             "a version that can take them first"
         )
     if count["not_ours"]:
-        said.append(f"{counted(count['not_ours'], 'event')} are taken by no route any more: their letters are closed")
+        said.append(f"{are(count['not_ours'], 'event')} taken by no route any more: their letters are closed")
     return said
 
 

@@ -182,7 +182,7 @@ def test_letters_that_failed_three_redrives_are_left_out_unless_a_person_insists
     write(broker, project, letter(record(project, 0), redrives=3))
     refused = project.run("deadletter", "redrive", project.subscription, "--all")
     assert refused.exit_code == 6
-    assert "1 letter failed after 3 redrives and are left out" in refused.stderr
+    assert "1 letter is left out after 3 redrives that failed" in refused.stderr
     write(broker, project, letter(record(project, 1, key=b"k2"), redrives=2))
     assert redrive(project, "--all")["after"] == {"sent": 1}
     done = redrive(project, "--all", "--again", "--apply", "--yes")
@@ -212,11 +212,11 @@ def test_what_is_parked_behind_a_chosen_letter_comes_along(project: TestProject,
     row, *_ = project.document("deadletter", "list", project.subscription)["data"][1:]
     assert (row["outcome"], row["parked"]) == ("rejected", 2)
     plan = redrive(project, "--cause", "because_rejected")
-    assert "2 letters parked behind them come along" in " ".join(plan["summary"])
+    assert "with 2 letters parked behind them" in " ".join(plan["summary"])
     project.document("apply", plan["id"])
     assert sent(broker, project) == [0, 1, 2]
     behind = redrive(project, f"{project.invoices}/1/2")
-    assert "1 letter stand behind an older one of their key that is not chosen: they are parked again" in " ".join(
+    assert "1 letter is behind an older one of the same key that is not chosen: parked again" in " ".join(
         behind["summary"]
     )
 
@@ -396,7 +396,7 @@ def test_a_discarded_letter_is_closed_the_subscription_is_told_and_its_bytes_are
     write(broker, project, letter(record(project, 0)), letter(record(project, 1), "parked"))
     words = ("deadletter", "discard", name, f"{project.invoices}/1/0")
     plan = project.document(*words)["data"]
-    assert "1 letter parked behind them stay open" in " ".join(plan["summary"])
+    assert "1 letter is parked behind them and stays so" in " ".join(plan["summary"])
     refused = project.run("apply", plan["id"])
     assert (refused.exit_code, f"--confirm {name}" in refused.stderr) == (6, True)
     done = project.document("apply", plan["id"], "--confirm", name)["data"]

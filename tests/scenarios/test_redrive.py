@@ -1,0 +1,110 @@
+"""Dead letters from end to end: a poisoned key is parked, the vendor is mended, a person redrives; real workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Stack
+from tests.integration.world import World, first_applications, new_world
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named": "trace"}
+
+
+@pytest.fixture
+def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
+    """A world that keeps a ledger."""
+    world = new_world(tmp_path, stack, prefix)
+    project = world.folder / "backbone.toml"
+    project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def said(world: World, *words: str, code: int = 0) -> Any:
+    return json.loads(world.backbone(*words, "--output", "json", code=code))["data"]
+
+
+def letters(world: World) -> list[tuple[int, str, int]]:
+    """Which numbers of the one thing are open dead letters: number, outcome, redrives."""
+    there = sorted(world.letters(), key=lambda one: one.origin.offset)
+    ids = [(dict(one.headers)["ce_id"] or b"").decode() for one in there]
+    return [(int(id_.split("/")[1]), one.outcome, one.redrives) for id_, one in zip(ids, there, strict=True)]
+
+
+def steps(world: World, number: int) -> list[dict[str, Any]]:
+    """Everything that came of an event, oldest first; waits until the ledger has its delivery."""
+
+    def traced() -> list[dict[str, Any]]:
+        ((delivery,),) = [one["deliveries"] for one in said(world, "trace", f"thing-0/{number}")["events"]]
+        found: list[dict[str, Any]] = delivery["steps"]
+        return found if found[-1]["outcome"] == "delivered" else []
+
+    return eventually(traced, 40, poll_s=0.5, about=f"the receipt of thing-0/{number} in the ledger")
+
+
+def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_back(world: World) -> None:
+    world.write_subscription("{on_dead_letter: park_key}")
+    world.prepare()
+    name = world.subscription
+    world.start_worker("ledger")
+    world.vendor.misbehave(REFUSED)
+    world.publish(1, keys=1)
+    eventually(lambda: letters(world) == [(1, "rejected", 0)], 40, about="the poisoned event set aside")
+    world.publish(2, keys=1)
+    eventually(lambda: len(letters(world)) == 3, 40, about="the events behind it parked")
+    assert letters(world)[1:] == [(2, "parked", 0), (3, "parked", 0)]
+    assert world.contacts() == {}
+    (row,) = [row for row in said(world, "deadletter", "list", name) if row["outcome"] == "rejected"]
+    assert (row["count"], row["parked"]) == (1, 2)
+
+    world.vendor.misbehave(REFUSED)  # not mended yet
+    failed = said(world, "deadletter", "redrive", name, "--cause", row["fingerprint"], "--apply", "--yes")["after"]
+    assert (failed["sent"], failed["closed"], failed["failed_again"]) == (3, 0, 3)
+    assert letters(world) == [(1, "rejected", 1), (2, "parked", 0), (3, "parked", 0)]
+    assert world.contacts() == {}
+
+    plan = said(world, "deadletter", "redrive", name, "--all")
+    world.publish(1, keys=1)
+    eventually(lambda: len(letters(world)) == 4, 40, about="an event parked after the plan was made")
+    done = said(world, "apply", plan["id"])["after"]
+    assert (done["sent"], done["parked_meanwhile"], done["still_open"], done["failed_again"]) == (4, 1, 0, 0)
+    assert letters(world) == []
+    world.publish(1, keys=1)
+    world.wait_until_caught_up()
+    assert world.contacts() == {"thing-0": "5"}
+    (order,) = first_applications(world).values()
+    assert len(order) == 5
+    assert len(world.applications()) == 5  # nothing was applied twice
+    for number, key in zip(range(1, 6), order, strict=True):
+        found = steps(world, number)
+        ended = [one["outcome"] for one in found]
+        assert ended[:-1] == ["rejected", "rejected"] if number == 1 else set(ended[:-1]) <= {"parked"}
+        assert len(ended) == (3, 3, 3, 2, 1)[number - 1]
+        assert {one["idempotency_key"] for one in found} == {key}  # that of its first attempt, all the way
+        assert found[-1]["change_id"] == (plan["id"] if number < 5 else None)
+
+
+def test_a_redrive_does_not_overwrite_what_was_sent_since(world: World) -> None:
+    world.prepare()
+    name = world.subscription
+    world.start_worker("ledger")
+    world.vendor.misbehave(REFUSED)
+    world.publish(1, keys=1)
+    eventually(lambda: len(letters(world)) == 1, 40, about="the event set aside")
+    world.publish(1, keys=1)
+    eventually(lambda: world.contacts() == {"thing-0": "2"}, 40)
+    plan = said(world, "deadletter", "redrive", name, "--all")
+    assert "1 event is superseded" in " ".join(plan["summary"])
+    done = said(world, "apply", plan["id"])["after"]
+    assert (done["sent"], done["superseded"], done["closed"]) == (1, 1, 1)
+    assert world.contacts() == {"thing-0": "2"}
+    assert len(world.applications()) == 1
