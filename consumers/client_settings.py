@@ -7,9 +7,16 @@ from typing import Any
 
 from schemas.errors import InputError
 
-DEFAULTS = {"fetch.message.max.bytes": 262_144}
-"""A user may change these. What one fetch brings comes on top of ``queued.max.messages.kbytes``, unpacked and for every
-partition at once: with librdkafka's 1 MiB a stalled process of 12 partitions stood at 255 MiB, so at 172."""
+DEFAULTS = {"fetch.message.max.bytes": 262_144, "retry.backoff.ms": 700}
+"""A user may change these.
+
+What one fetch brings comes on top of ``queued.max.messages.kbytes``, unpacked and for every partition at once: with
+librdkafka's 1 MiB a stalled process of 12 partitions stood at 255 MiB, so at 172.
+
+When the connection to the coordinator is cut under a commit, the client looks for the coordinator anew. That question
+may wait behind a fetch, for ``fetch.wait.max.ms`` (500). With librdkafka's 100 ms the commit is tried again before the
+answer, fails for want of a connection, declares the coordinator dead, and so on until the session is over: one cut
+connection cost the membership. So a retry waits longer than a fetch."""
 
 PINNED = {
     "enable.auto.commit": False,

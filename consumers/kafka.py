@@ -19,10 +19,12 @@ from typing import Any, Protocol, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumers import refusals
 from consumers.assignment import Assigned, Assignment, Commit, Handover, Place
 from consumers.client_settings import consumer_settings
 from consumers.control import Begin, NoPosition
 from consumers.offsets import decode_runs
+from producers.client_log import ClientLog
 from schemas.event import Record
 
 FETCH_MAX = 500
@@ -30,6 +32,8 @@ POLL_S = 0.1
 HELD_POLL_S = 0.2
 NO_POLL_MAX_S = 1.0
 """Without a poll for longer nobody can join or leave the group."""
+LOOK_AGAIN_S = 5.0
+"""How long until the cluster is asked again for the topics when it could not answer."""
 
 _TIMESTAMP_TYPES = ("none", "create", "append")
 _STALE = frozenset(
@@ -88,17 +92,18 @@ class Owner:
     ) -> None:
         self._group = group
         self._settings = consumer_settings(settings, group)
-        self._settings |= {"on_commit": self._on_commit, "error_cb": self._on_error}
+        self._settings |= {"on_commit": self._guarded(self._on_commit), "error_cb": self._guarded(self._on_error)}
         self._incremental = self._settings["group.protocol"] == "consumer"
         self._topics, self._reader, self._loop = list(topics), reader, loop
         self._resolve, self._started, self._open_letters = resolve, started, open_letters
         self._drain_s, self._records_max, self._bytes_max = drain_s, records_max, bytes_max
-        self._log = log
+        self._log = ClientLog(log)
         self.last_poll = time.monotonic()
         self._commands: queue.SimpleQueue[Callable[[Consumer], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._closing = False
         self._rejoin = ""
+        self._look_at: float | None = None
         self._held = False
         self._full = False
         self._paused: set[Place] = set()
@@ -154,7 +159,10 @@ class Owner:
             try:
                 consumer = Consumer(self._settings, logger=self._log)
                 consumer.subscribe(
-                    self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+                    self._topics,
+                    on_assign=self._guarded(self._on_assign),
+                    on_revoke=self._guarded(self._on_revoke),
+                    on_lost=self._guarded(self._on_lost),
                 )
                 self._serve(consumer)
                 failures = 0
@@ -200,9 +208,12 @@ class Owner:
 
     def _serve(self, consumer: Consumer) -> None:
         self._rejoin = ""
+        self._look_at = time.monotonic()
         paused_all = False
         while not self._closing and not self._rejoin:
             self._run_commands(consumer)
+            if self._look_at is not None and time.monotonic() >= self._look_at:
+                self._look(consumer)
             if self._first:
                 self._commit_first(consumer)
             if self._held or self._is_full(1.0) or (paused_all and self._is_full(0.5)):
@@ -269,30 +280,41 @@ class Owner:
             self._handed_bytes += size
             self._tell(self._reader.receive, Handover(records, positions, self._assignment.epochs))
 
+    def _look(self, consumer: Consumer) -> None:
+        """Ask the cluster whether the topics are there: at the start, and when the client hints that one is not."""
+        self._look_at = None
+        try:
+            refused = refusals.topics_refused(consumer, self._topics, NO_POLL_MAX_S)
+        except KafkaException:
+            self._look_at = time.monotonic() + LOOK_AGAIN_S  # the cluster is away, and says so itself
+            return
+        if refused is not None:
+            self._tell(self._reader.stop, refused)
+
     def _message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
-        code, place = error.code(), f"{message.topic()}/{message.partition()}"
-        if code == KafkaError._AUTO_OFFSET_RESET:
-            self._tell(self._reader.stop, self._out_of_range(consumer, str(message.topic()), message.partition() or 0))
-        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-            self._tell(self._reader.stop, f"the topic {message.topic()} does not exist (any more)")
-        elif code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-            self._tell(self._reader.stop, f"not allowed to read {message.topic() or 'as this group'} ({error.name()})")
-        elif error.fatal():
-            self._rejoin = error.name()
-        elif code != KafkaError._PARTITION_EOF:
-            self._log.warning("reading %s: %s", place, error.name())
+        name, topic = error.name(), message.topic()
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._tell(self._reader.stop, self._out_of_range(consumer, str(topic), message.partition() or 0))
+        elif topic and (refused := refusals.topic_refused(topic, name)) is not None:
+            self._tell(self._reader.stop, refused)
+        elif name == refusals.GROUP_CLOSED:
+            self._tell(self._reader.stop, refusals.group_refused())
+        elif error.fatal() or error.code() == KafkaError._FATAL:
+            # This consumer will never read again. What it is says its text only, which begins with the cause's.
+            self._log.warning("the consumer broke for good and is built anew: %s", name)
+            self._rejoin = name
+            if KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED).str() in error.str():
+                self._tell(self._reader.stop, refusals.group_refused())
+        elif error.code() != KafkaError._PARTITION_EOF:
+            self._log.warning("reading %s/%s: %s", topic, message.partition(), name)
 
     def _out_of_range(self, consumer: Consumer, topic: str, partition: int) -> str:
         at = self._assignment.reached((topic, partition))
         try:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            ends = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
         except KafkaException:
-            return f"the position {at} of {topic}/{partition} is out of range"
-        gone = f"{low - at} events were deleted before they were read" if at < low else f"the log ends at {high}"
-        return (
-            f"the position {at} of {topic}/{partition} is out of range: it holds {low} to {high}, {gone}. Choose where "
-            f"to go on: backbone rewind {self._group} --to POSITION, then: backbone subscription resume {self._group}"
-        )
+            ends = None
+        return refusals.out_of_range(self._group, topic, partition, at, ends)
 
     def _broken(self, error: KafkaError) -> None:
         if self._incremental and error.code() in (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE):
@@ -309,7 +331,20 @@ class Owner:
         except RuntimeError:
             self._closing = True  # the loop is closed: nobody is left to deliver
 
-    # ---- rebalance callbacks: they run inside poll() and close(), on this thread, and never raise
+    # ---- callbacks: they run inside poll() and close(), on this thread, and never raise
+
+    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """An exception in a callback throws away what the client has fetched; after one the group is joined anew, so
+        that everything is read again from the last commit."""
+
+        def call(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:  # noqa: BLE001 - see above
+                self._rejoin = f"a callback failed ({type(error).__name__})"
+                self._log.error("a callback failed, joining again: %s", error_name(error))
+
+        return call
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
@@ -317,7 +352,7 @@ class Owner:
                 self._take_assignment(consumer, [])  # it is leaving: nothing new is begun
             else:
                 self._assign(consumer, partitions)
-        except Exception as error:  # noqa: BLE001 - an exception here would lose fetched messages
+        except Exception as error:  # noqa: BLE001 - whatever it is, the assignment has to be answered
             self._rejoin = f"the assignment failed: {error_name(error)}"
             self._log.warning("the assignment failed, joining again: %s", error_name(error))
             self._take_assignment(consumer, [])
@@ -370,7 +405,7 @@ class Owner:
             self._tell(self._reader.revoke, places, reply)
             if places and self._loop.is_running():
                 self._commit(consumer, reply.result(self._drain_s + 5), asynchronous=False)
-        except Exception as error:  # noqa: BLE001 - see above; what is not committed is delivered again
+        except Exception as error:  # noqa: BLE001 - what is not committed is delivered again
             self._log.warning("the commit before leaving partitions failed: %s", error_name(error))
         self._forget(places)
 
@@ -429,7 +464,9 @@ class Owner:
         except KafkaException as error:
             self._tell(self._reader.commit_failed, error.args[0].name())
             if error.args[0].code() in _STALE:
-                self._tell(self._reader.lost, self._assignment.places)
+                places = self._assignment.places
+                self._tell(self._reader.lost, places)
+                self._forget(places)
                 self._rejoin = "no longer a member"
             return False
         return True
@@ -451,6 +488,8 @@ class Owner:
             self._tell(self._reader.commit_failed, failed.name())
 
     def _on_error(self, error: KafkaError) -> None:
+        if error.name() in refusals.TOPIC_GONE or error.name() == refusals.TOPIC_CLOSED:
+            self._look_at = time.monotonic()  # it does not say which topic it means
         self._log.warning("kafka: %s", error.name())
 
 

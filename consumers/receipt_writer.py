@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumers.letters import FULL_WAIT_S, Producer
 from consumers.receipts import RANGE, SETTLED, TOPIC, RangeSettled, Receipt, ReceiptForm
+from consumers.sender import Producer, Sender, Settled
 from consumers.settlement import backoff
-from producers.kafka import Acknowledged, Backpressure, SendFailed
 from schemas.errors import BackboneError, UnreachableError
 
 if TYPE_CHECKING:
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from schemas.contract import Contract
 
 SOURCE = "backbone"
-Settled = Callable[[str | None], None]
 
 
 class ReceiptWriter:
@@ -40,15 +36,12 @@ class ReceiptWriter:
         ids: Callable[[], str],
         chance: Callable[[], float],
     ) -> None:
-        self._form, self._encoder, self._producer, self._ids, self._chance = form, encoder, producer, ids, chance
+        self._form, self._encoder, self._sender, self._ids, self._chance = form, encoder, Sender(producer), ids, chance
         self._settled_contract, self._range_contract = contracts[SETTLED], contracts[RANGE]
         self._loop = asyncio.get_running_loop()
         self._ready = False
         self._failed: str | None = None
         self._early: deque[tuple[Contract, dict[str, Any], Settled]] = deque()
-        self._answers: deque[tuple[Settled, str | None]] = deque()
-        self._lock = threading.Lock()
-        self._told = False
         self._preparing: asyncio.Task[None] | None = None
 
     def write(self, receipt: Receipt, settled: Settled) -> None:
@@ -94,29 +87,4 @@ class ReceiptWriter:
 
     def _send(self, contract: Contract, data: dict[str, Any], settled: Settled) -> None:
         encoded = self._encoder.encode(contract, data, id=self._ids(), source=SOURCE, time=datetime.now(UTC))
-
-        def answered(answer: Acknowledged | SendFailed) -> None:  # on the producer's thread
-            with self._lock:
-                self._answers.append((settled, None if isinstance(answer, Acknowledged) else answer.error))
-                wake, self._told = not self._told, True
-            if wake:
-                try:
-                    self._loop.call_soon_threadsafe(self._tell)
-                except RuntimeError:
-                    logging.getLogger("backbone").info("a receipt was acked after the end")
-
-        def send() -> None:
-            try:
-                self._producer.send(TOPIC, encoded.key, encoded.value, encoded.headers, on_settled=answered)
-            except Backpressure:
-                self._loop.call_later(FULL_WAIT_S, send)
-
-        send()
-
-    def _tell(self) -> None:
-        """Once for all that were acked in one go of the producer's thread."""
-        with self._lock:
-            answers, self._answers = self._answers, deque()
-            self._told = False
-        for settled, error in answers:
-            settled(error)
+        self._sender.send(TOPIC, encoded.key, encoded.value, encoded.headers, settled=settled)

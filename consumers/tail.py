@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from consumers.control import TOPIC, Control, ControlSnapshot
 from consumers.kafka import FETCH_MAX, error_name
+from producers.client_log import ClientLog
 from schemas.errors import UnreachableError
 
 
@@ -32,7 +33,7 @@ class ControlTail:
                 "isolation.level": "read_committed",
                 "fetch.queue.backoff.ms": 20,
             },
-            logger=log,
+            logger=ClientLog(log),
         )
         self._changed, self._log = changed, log
         self._control = Control()

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from producers.client_log import ClientLog
 from producers.client_settings import PINNED, producer_settings
 from producers.errors import Backpressure
 from producers.failures import not_taken, send_failed, setting_refused
@@ -224,7 +225,9 @@ class _Client:
         self._waiting = 0
         self.abandoned = False
         try:
-            self.producer = Producer({**settings, "error_cb": self._on_error, "logger": _Log(), "log.queue": True})
+            self.producer = Producer(
+                {**settings, "error_cb": self._on_error, "logger": ClientLog(_client_log), "log.queue": True}
+            )
         except (KafkaException, TypeError, ValueError) as error:
             text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise setting_refused(str(text), settings) from None
@@ -383,14 +386,6 @@ def _tell(on_settled: OnSettled, settled: Settled) -> None:
         on_settled(settled)
     except BaseException:  # noqa: BLE001 - a bad callback must cost no other record its report
         _log.exception("A settlement callback failed; the record itself is settled.")
-
-
-class _Log:
-    """What librdkafka has to say, into Python's logging; it must never raise into the client."""
-
-    def log(self, level: int, text: str, *arguments: Any) -> None:
-        with contextlib.suppress(Exception):
-            _client_log.log(level, text, *arguments)
 
 
 _REBUILD_S: Final = 1.0

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from consumers.deadletter import DeadLetter, letter_of, parse_letter
 from consumers.letters import Letters
 from producers.kafka import Acknowledged, Backpressure, SendFailed
+from schemas.errors import RefusedError
 from schemas.event import Record
 from tests.waiting import eventually_async
 
@@ -68,3 +69,19 @@ async def test_a_full_queue_is_waited_for_without_blocking_the_loop() -> None:
     log = Log(Backpressure, Backpressure, Acknowledged("x.dead", 2, 0))
     assert await settle(log) == [None]
     assert len(log.written) == 1
+
+
+async def test_a_letter_of_which_nobody_knows_whether_it_was_written_is_written_again_as_it_is() -> None:
+    """It used to stop its subscription: two minutes without Kafka, and a person had to resume it."""
+    lost = SendFailed("unknown", "Kafka did not confirm it", "_MSG_TIMED_OUT")
+    log = Log(lost, Backpressure, lost, Acknowledged("x.dead", 2, 0))
+    assert await settle(log) == [None]
+    assert log.written == [log.written[0]] * 3
+
+
+async def test_a_letter_written_when_the_producer_is_closed_is_told() -> None:
+    class Closed:
+        def send(self, *_: object, **__: object) -> None:
+            raise RefusedError("The producer is closed.")
+
+    assert await settle(Closed()) == ["CLOSED"]  # type: ignore[arg-type]

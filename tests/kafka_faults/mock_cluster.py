@@ -96,6 +96,7 @@ class MockCluster:
         self.bootstrap: str = self._kafka.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         self._kafka.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         self._kafka.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, 100)
+        self._kafka.rd_kafka_mock_set_group_consumer_session_timeout_ms(self._cluster, 1_000)
         self._kafka.rd_kafka_mock_start_request_tracking(self._cluster)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,335 @@
+"""What Kafka can do to a member of a group, with both group protocols: nothing is passed over, nothing is committed
+twice or for somebody else, and what cannot heal by itself stops the subscription with a sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from consumers.assignment import Place
+from consumers.control import Begin, NoPosition
+from producers.kafka import Acknowledged, RecordProducer
+from schemas.errors import UnreachableError
+from tests.kafka_faults.member import Member, committed, from_the_beginning
+from tests.kafka_faults.mock_cluster import CUT, Api, MockCluster
+from tests.waiting import eventually
+
+COORDINATOR_LOADING = 14
+STALE = {
+    "ILLEGAL_GENERATION": 22,
+    "UNKNOWN_MEMBER_ID": 25,
+    "REBALANCE_IN_PROGRESS": 27,
+    "FENCED_MEMBER_EPOCH": 110,
+    "STALE_MEMBER_EPOCH": 113,
+}
+PROTOCOLS = ["consumer", "classic"]
+Join = Callable[..., Member]
+with_one_protocol = pytest.mark.parametrize("protocol", ["consumer"])
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def topic(cluster: MockCluster) -> str:
+    return cluster.make_topic("things")
+
+
+@pytest.fixture
+def place(topic: str) -> Place:
+    return topic, 0
+
+
+@pytest.fixture
+def join(cluster: MockCluster, protocol: str) -> Iterator[Join]:
+    members: list[Member] = []
+
+    def make(*topics: str, **settings: object) -> Member:
+        members.append(Member(cluster, *topics, **{"protocol": protocol, **settings}))  # type: ignore[arg-type]
+        return members[-1]
+
+    yield make
+    assert {member.close() for member in members} <= {True}
+
+
+@pytest.fixture
+def write(producer: RecordProducer, topic: str) -> Callable[[int], None]:
+    def send(count: int) -> None:
+        settled: list[object] = []
+        for _ in range(count):
+            producer.send(topic, b"k", b"v", None, partition=0, on_settled=settled.append)
+        assert producer.flush(15) == 0
+        assert {type(one) for one in settled} == {Acknowledged}
+
+    return send
+
+
+Write = Callable[[int], None]
+
+
+# ---- commits
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [
+        ("classic", "ILLEGAL_GENERATION"),
+        ("classic", "UNKNOWN_MEMBER_ID"),
+        ("classic", "REBALANCE_IN_PROGRESS"),
+        ("consumer", "UNKNOWN_MEMBER_ID"),
+        ("consumer", "FENCED_MEMBER_EPOCH"),
+        ("consumer", "STALE_MEMBER_EPOCH"),
+    ],
+)
+def test_a_commit_refused_in_a_rebalance_is_told_and_forgotten_and_never_sent_again(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place, name: str
+) -> None:
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    eventually(lambda: place in member.started)
+    sent = cluster.requests(Api.OFFSET_COMMIT)
+    cluster.fail_next(Api.OFFSET_COMMIT, STALE[name])
+    refused = member.reader.commit_of(place)
+    member.owner.commit([refused])
+    eventually(lambda: member.reader.failed_commits == [name], about="being told")
+    assert cluster.requests(Api.OFFSET_COMMIT) == sent + 1
+    assert committed(cluster, place) == {place: 0}
+    if place in member.reader.held:  # the client has not given the partition up: the next commit is a new one
+        write(1)
+        member.has_read(4)
+        member.commit()
+        eventually(lambda: committed(cluster, place) == {place: 4})
+    else:  # it has, and whoever has the partition now commits: an old completion is nobody's
+        member.owner.commit([refused])
+        assert member.owner.prove().result(15) is False
+        assert cluster.requests(Api.OFFSET_COMMIT) == sent + 1
+    assert member.reader.stops == []
+
+
+def test_partitions_lost_to_a_refused_commit_are_read_again_from_what_was_committed(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    cluster.fail_next(Api.OFFSET_COMMIT, STALE["UNKNOWN_MEMBER_ID"])
+    assert member.owner.prove().result(15) is False, "the zombie guard"
+    eventually(lambda: member.reader.losses[:1] == [place])
+    member.has_read(6)
+    first, second = member.reader.assignments
+    assert (second.offset, second.epoch > first.epoch) == (0, True)
+    assert [record.offset for record in member.reader.records] == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("answer", [COORDINATOR_LOADING, CUT], ids=["loading", "cut"])
+def test_a_coordinator_that_is_not_ready_delays_a_commit(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place, answer: int
+) -> None:
+    """A cut connection used to keep commits from being made until the session was over:
+    the client tried again before it could have found the coordinator, and took that for its death."""
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    eventually(lambda: place in member.started)
+    cluster.fail_next(Api.OFFSET_COMMIT, answer)
+    member.commit()
+    eventually(lambda: committed(cluster, place) == {place: 3}, about="the commit")
+    assert member.reader.failed_commits == []
+    assert member.reader.losses == []
+
+
+@with_one_protocol
+def test_a_commit_refused_when_leaving_costs_only_a_repetition(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    eventually(lambda: place in member.started)
+    sent = cluster.requests(Api.OFFSET_COMMIT)
+    cluster.fail_next(Api.OFFSET_COMMIT, STALE["REBALANCE_IN_PROGRESS"])
+    assert member.close()
+    assert member.reader.revocations == [place]
+    assert cluster.requests(Api.OFFSET_COMMIT) == sent + 1
+    after = join(topic)
+    after.has_read(3)
+    assert [record.offset for record in after.reader.records] == [0, 1, 2]
+
+
+@with_one_protocol
+def test_a_start_that_cannot_be_committed_stays_pending(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    write(3)
+    cluster.fail_next(Api.OFFSET_COMMIT, STALE["REBALANCE_IN_PROGRESS"])
+    member = join(topic)
+    member.has_read(3)
+    assert member.owner.prove().result(15)
+    assert member.started == {}
+
+
+# ---- joining and reading
+
+
+@with_one_protocol
+def test_a_cluster_that_is_away_and_slow_delays_reading_and_skips_nothing(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    write(3)
+    cluster.slow(100)
+    cluster.fail_next(Api.FIND_COORDINATOR, COORDINATOR_LOADING)
+    member = join(topic)
+    member.has_read(3)
+    cluster.down()
+    eventually(lambda: member.owner.last_poll and not member.reader.stops)
+    cluster.up()
+    cluster.slow(0)
+    write(3)
+    member.has_read(6)
+    member.commit()
+    eventually(lambda: committed(cluster, place) == {place: 6})
+    assert [record.offset for record in member.reader.records] == list(range(6))
+    assert member.reader.stops == []
+
+
+@with_one_protocol
+def test_positions_that_cannot_be_asked_for_make_it_join_again(
+    cluster: MockCluster, join: Join, write: Write, topic: str
+) -> None:
+    write(3)
+    cluster.fail_next(Api.OFFSET_FETCH, 30)
+    member = join(topic)
+    member.has_read(3)
+    assert [record.offset for record in member.reader.records] == [0, 1, 2]
+    assert member.reader.stops == []
+
+
+def test_a_topic_that_is_missing_is_named_at_the_start(join: Join, topic: str) -> None:
+    """With the newer protocol a missing topic was simply not read, and nobody was told."""
+    member = join(topic, "nowhere")
+    eventually(lambda: member.reader.stops, about="a stop")
+    assert member.reader.stops[0] == "the topic nowhere does not exist (any more)"
+
+
+@with_one_protocol
+def test_a_topic_that_is_deleted_while_it_is_read_is_named(
+    cluster: MockCluster, join: Join, write: Write, topic: str
+) -> None:
+    """The client warned without a name, and the subscription stood still."""
+    write(3)
+    quick = {"topic.metadata.refresh.interval.ms": 100, "topic.metadata.propagation.max.ms": 100}
+    member = join(topic, **quick)
+    member.has_read(3)
+    cluster.delete_topic(topic)
+    eventually(lambda: member.reader.stops, about="a stop")
+    assert member.reader.stops[0] == f"the topic {topic} does not exist (any more)"
+
+
+def test_a_topic_that_may_not_be_read_is_named_at_the_start(
+    cluster: MockCluster, join: Join, write: Write, topic: str
+) -> None:
+    cluster.topic_answers(topic, 29)
+    member = join(topic)
+    eventually(lambda: member.reader.stops, about="a stop")
+    assert member.reader.stops[0] == f"not allowed to read {topic} (TOPIC_AUTHORIZATION_FAILED)"
+
+
+@with_one_protocol
+def test_a_topic_that_may_not_be_read_any_more_is_named(
+    cluster: MockCluster, join: Join, write: Write, topic: str
+) -> None:
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    cluster.fail_next(Api.FETCH, 29)
+    eventually(lambda: member.reader.stops, about="a stop")
+    assert member.reader.stops[0] == f"not allowed to read {topic} (TOPIC_AUTHORIZATION_FAILED)"
+
+
+def test_a_group_that_may_not_be_joined_is_told(cluster: MockCluster, join: Join, topic: str, protocol: str) -> None:
+    """With the newer protocol this ends the client for good: it went on polling one that would never read again."""
+    api = Api.CONSUMER_GROUP_HEARTBEAT if protocol == "consumer" else Api.JOIN_GROUP
+    cluster.fail_next(api, 30)
+    member = join(topic)
+    eventually(lambda: member.reader.stops, about="a stop")
+    assert member.reader.stops[0] == "not allowed to read as this group (GROUP_AUTHORIZATION_FAILED)"
+
+
+def test_a_client_that_breaks_for_good_is_built_anew_and_reads_on(
+    cluster: MockCluster, write: Write, topic: str
+) -> None:
+    write(3)
+    member = Member(cluster, topic)
+    try:
+        member.has_read(3)
+        cluster.fail_next(Api.CONSUMER_GROUP_HEARTBEAT, 42)  # INVALID_REQUEST
+        member.has_read(6)
+        assert member.reader.stops == []
+        assert len(member.reader.assignments) == 2
+    finally:
+        assert member.close()
+
+
+@with_one_protocol
+def test_an_offset_out_of_range_stops_it_and_says_how_many_events_are_gone(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    write(20)
+
+    def from_three(committed: Mapping[Place, int | None]) -> Mapping[Place, Begin | NoPosition]:
+        return {place: Begin(3, first=False) for place in committed}
+
+    cluster.delete_records(topic, 0, 15)
+    member = join(topic, resolve=from_three)
+    eventually(lambda: member.reader.stops, about="a stop")
+    assert "the position 3 of things/0 is out of range" in member.reader.stops[0]
+    assert "12 events were deleted before they were read" in member.reader.stops[0]
+    assert "backbone rewind readers --to POSITION" in member.reader.stops[0]
+    assert member.reader.records == []
+
+
+# ---- callbacks that fail
+
+
+class Broken(logging.Logger):
+    """A log whose every line fails, as a filter or a handler of a user may."""
+
+    def __init__(self) -> None:
+        super().__init__("broken")
+        self.lines = 0
+
+    def _log(self, *_: object, **__: object) -> None:
+        self.lines += 1
+        raise RuntimeError("the log is full")
+
+
+def test_what_callbacks_raise_loses_no_record(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    """The log inside the error callback, and whoever is asked for the beginning inside the assignment."""
+    asked: list[Mapping[Place, int | None]] = []
+
+    def resolve(committed: Mapping[Place, int | None]) -> Mapping[Place, Begin | NoPosition]:
+        asked.append(committed)
+        if len(asked) == 1:
+            raise UnreachableError("the control topic is away")
+        return from_the_beginning(committed)
+
+    write(100)
+    log = Broken()
+    member = join(topic, resolve=resolve, log=log, debug="consumer")
+    member.has_read(100)
+    lines = log.lines
+    cluster.down()
+    eventually(lambda: log.lines > lines, about="the client to complain")
+    cluster.up()
+    write(100)
+    member.has_read(200)
+    assert len(asked) == 2
+    assert [record.offset for record in member.reader.records] == list(range(200))
+    assert member.reader.stops == []
