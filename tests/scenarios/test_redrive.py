@@ -108,3 +108,25 @@ def test_a_redrive_does_not_overwrite_what_was_sent_since(world: World) -> None:
     assert (done["sent"], done["superseded"], done["closed"]) == (1, 1, 1)
     assert world.contacts() == {"thing-0": "2"}
     assert len(world.applications()) == 1
+
+
+def test_a_subscription_that_is_stuck_on_one_event_goes_on_when_it_is_set_aside(world: World) -> None:
+    """Its worker runs all the while: it leaves for the change and comes back by itself."""
+    world.write_subscription("{retry: {attempts: 100, within: 1h}}")
+    world.prepare()
+    name = world.subscription
+    worker = world.start_worker()
+    eventually(lambda: worker.said("partitions_assigned"), 40)
+    world.vendor.misbehave({**REFUSED, "category": "INTERNAL_ERROR", "times": 1000})
+    world.publish(1, keys=1)
+    eventually(lambda: world.vendor.report()["calls"] >= 1, 40, about="the event asked of the vendor in vain")
+    world.publish(1, keys=1)
+    assert letters(world) == []
+    (place,) = [place for place, end in world.ends().items() if end]
+    done = said(world, "deadletter", "set-aside", name, f"{place[0]}:{place[1]}", "0", "--apply", "--yes")
+    assert done["after"] == {f"{place[0]}/{place[1]}": 1, "letter": f"{place[0]}/{place[1]}/0"}
+    assert letters(world) == [(1, "rejected", 0)]
+    world.vendor.reset()
+    eventually(lambda: world.contacts() == {"thing-0": "2"}, 60, about="the event behind it delivered")
+    world.wait_until_caught_up()
+    assert worker.process.poll() is None
