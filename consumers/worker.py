@@ -34,7 +34,7 @@ from consumers.control import (
     state_record,
     timestamp,
 )
-from consumers.heartbeat import EVERY_S, Heartbeat, farewell_record, heartbeat_record
+from consumers.heartbeat import EVERY_S, Heartbeat, SubscriptionView, farewell_record, heartbeat_record
 from consumers.heartbeat import TOPIC as HEARTBEAT
 from consumers.letters import Producer
 from consumers.open_letters import read_open_letters
@@ -269,9 +269,14 @@ class Worker:
             version=self._version,
             pid=os.getpid(),
             host=socket.gethostname(),
-            subscriptions=tuple(running.runtime.view() for running in self._running.values()),
+            subscriptions=tuple(self._view(name, running) for name, running in self._running.items()),
             connections=tuple(connection.view() for connection in self._connections.values()),
         )
+
+    def _view(self, name: str, running: _Running) -> SubscriptionView:
+        view = running.runtime.view()
+        attached = self._attached(self._tail.current(), name)
+        return replace(view, state="paused") if attached is not None and attached.state.state == "paused" else view
 
     def _divide(self) -> None:
         attached = self._tail.current().subscriptions
