@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from consumers.receipts import TOPIC, hashed
 from ops.ledger.database import Address, check, database_error, open_engine
 from ops.ledger.store import storable
-from ops.ledger.tables import RECEIPT_FIELDS, earlier_receipts, receipts
+from ops.ledger.tables import NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, receipts
 from ops.topics import LEDGER
 from ops.wording import counted
 from schemas.errors import RefusedError, UnreachableError
@@ -183,7 +183,7 @@ class Ledger:
         query = sa.select(at.body_fields).where(
             at.subscription == subscription,
             at.action == action,
-            self._is(at.entity, at.entity_hashed, entity),
+            sa.or_(*self._is(at.entity, at.entity_hashed, entity)),
             at.about.in_(self._forms(about)),
             at.outcome.in_(("delivered", "unknown")),
             later,
@@ -204,34 +204,38 @@ class Ledger:
             if exact is not None:
                 found.append(column == storable(exact))
         if wanted.entity is not None:
-            found.append(self._is(at.entity, at.entity_hashed, wanted.entity))
+            found.append(sa.or_(*self._is(at.entity, at.entity_hashed, wanted.entity)))
         if wanted.value is not None:
-            # the two conditions beside entity repeat those of their partial indexes, which are used only then
+            # flat, and with the very conditions of the partial indexes: otherwise all receipts are read
             found.append(
                 sa.or_(
                     at.event_id == storable(wanted.value),
-                    self._is(at.entity, at.entity_hashed, wanted.value),
-                    sa.and_(at.record_key != at.entity, self._is(at.record_key, at.record_key_hashed, wanted.value)),
-                    sa.and_(
-                        at.event_subject != at.entity,
-                        self._is(at.event_subject, at.event_subject_hashed, wanted.value),
-                    ),
+                    *self._is(at.entity, at.entity_hashed, wanted.value),
+                    *self._is(at.record_key, at.record_key_hashed, wanted.value, at.record_key != at.entity),
+                    *self._is(at.event_subject, at.event_subject_hashed, wanted.value, at.event_subject != at.entity),
                 )
             )
         if wanted.types is not None:
             found.append(at.event_type.in_(sorted(wanted.types)))
         if wanted.outcomes:
             found.append(at.outcome.in_(wanted.outcomes))
+            if not {"delivered", "skipped"} & set(wanted.outcomes):
+                found.append(sa.text(NOT_PLAIN))
         if wanted.since is not None:
             found.append(at.last_at >= wanted.since)
         if wanted.until is not None:
             found.append(at.last_at < wanted.until)
         return found
 
-    def _is(self, column: sa.Column[Any], is_hashed: sa.Column[Any], value: str) -> Any:
-        plain = sa.and_(column == storable(value), sa.not_(is_hashed))
+    def _is(
+        self, column: sa.Column[Any], is_hashed: sa.Column[Any], value: str, *beside: sa.ColumnElement[bool]
+    ) -> list[sa.ColumnElement[bool]]:
+        """The ways in which a column holds a value; any of them."""
+        ways = [sa.and_(column == storable(value), sa.not_(is_hashed), *beside)]
         key = self._key()
-        return plain if key is None else sa.or_(plain, sa.and_(column == hashed(value, key), is_hashed))
+        if key is not None:
+            ways.append(sa.and_(column == hashed(value, key), is_hashed, *beside))
+        return ways
 
     def _select(self, table: sa.Table, conditions: Sequence[Any], limit: int | None) -> list[StoredReceipt]:
         columns = [table.c[name] for name in RECEIPT_FIELDS]

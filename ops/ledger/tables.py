@@ -101,11 +101,21 @@ receipts = sa.Table(
     sa.Index("receipts_entity", "entity", "subscription"),
     sa.Index("receipts_origin", "subscription", "origin_topic", "origin_partition", "origin_offset"),
     sa.Index("receipts_last_at", "last_at"),
+    sa.Index("receipts_subscription", "subscription", "last_at"),
 )
 _other_key = receipts.c.record_key != receipts.c.entity
 _other_subject = receipts.c.event_subject != receipts.c.entity
 # key and subject are mostly what the entity is too, and are found by it then
 sa.Index("receipts_record_key", receipts.c.record_key, sqlite_where=_other_key, postgresql_where=_other_key)
+NOT_PLAIN = "outcome NOT IN ('delivered', 'skipped')"
+"""Few receipts are so, and they are what is looked for; a question must say it in these words to use the index."""
+sa.Index(
+    "receipts_outcome",
+    receipts.c.outcome,
+    receipts.c.last_at,
+    sqlite_where=sa.text(NOT_PLAIN),
+    postgresql_where=sa.text(NOT_PLAIN),
+)
 sa.Index("receipts_subject", receipts.c.event_subject, sqlite_where=_other_subject, postgresql_where=_other_subject)
 
 earlier_receipts = sa.Table(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import pytest
+import sqlalchemy as sa
 
 from ops.ledger.database import Address, open_engine, parse_address, prepare
 from ops.ledger.store import Store, receipt_row
 from schemas.event import Origin
+from tests.connectors.postgresql import postgresql, programs
 
+NewAddress: TypeAlias = Callable[[], Address]
+"""Makes the address of a new, empty database."""
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -44,3 +54,31 @@ def open_store(address: Address) -> Store:
     """A ledger that is ready, to write."""
     prepare(address, cluster="cluster-1", begin_anew=lambda: None)
     return Store(open_engine(address, writes=True))
+
+
+def databases() -> list[Any]:
+    """The kinds of databases, as a fixture's params; PostgreSQL where the machine has it."""
+    missing = pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")
+    return ["sqlite", pytest.param("postgresql", marks=missing)]
+
+
+@contextmanager
+def new_addresses(kind: str, folder: Path) -> Iterator[NewAddress]:
+    """Databases of one kind, on one server."""
+    numbers = itertools.count()
+    if kind == "sqlite":
+        yield lambda: address_of(folder, f"sqlite:///{next(numbers)}.db")
+        return
+    with ExitStack() as stack:
+        # a folder that PostgreSQL's own user can reach
+        server = stack.enter_context(postgresql(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        maker = sa.create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+        stack.callback(maker.dispose)
+
+        def make() -> Address:
+            name = f"ledger_{next(numbers)}"
+            with maker.connect() as connection:
+                connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            return address_of(Path("/"), server.url.rpartition("/")[0] + f"/{name}")
+
+        yield make

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,42 +16,17 @@ from ops.ledger.database import Address, open_engine
 from ops.ledger.query import Ledger, Wanted
 from ops.ledger.store import TEXT_MAX, Store, range_row, storable, writes_for
 from schemas.event import Origin
-from tests.connectors.postgresql import postgresql, programs
-from tests.ops.ledgers import KEY, NOW, address_of, open_store, row
-
-DATABASES = [
-    "sqlite",
-    pytest.param("postgresql", marks=pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")),
-]
+from tests.ops.ledgers import KEY, NOW, NewAddress, databases, new_addresses, open_store, row
 
 
-@pytest.fixture(scope="module", params=DATABASES)
-def new_address(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Address]]:
-    """Makes addresses of empty databases, of one kind."""
-    numbers = itertools.count()
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            folder = tmp_path_factory.mktemp("ledgers")
-            yield lambda: address_of(folder, f"sqlite:///{next(numbers)}.db")
-            return
-        # a folder that PostgreSQL's own user can reach
-        server = stack.enter_context(postgresql(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-        maker = sa.create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
-        stack.callback(maker.dispose)
-
-        def make() -> Address:
-            name = f"ledger_{next(numbers)}"
-            with maker.connect() as connection:
-                connection.exec_driver_sql(f"CREATE DATABASE {name}")
-            return address_of(Path("/"), server.url.rpartition("/")[0] + f"/{name}")
-
-        yield make
+@pytest.fixture(scope="module", params=databases())
+def new_address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewAddress]:
+    with new_addresses(request.param, tmp_path_factory.mktemp("ledgers")) as new:
+        yield new
 
 
 @pytest.fixture
-def address(new_address: Callable[[], Address]) -> Address:
+def address(new_address: NewAddress) -> Address:
     return new_address()
 
 
@@ -241,7 +213,7 @@ def test_however_receipts_are_batched_and_read_again_the_ledger_is_the_same(
 @given(STEPS, st.integers(0, 12))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_database_comes_to_what_the_rule_says(
-    address: Address, steps: list[tuple[int, str, str | None, str]], killed_at: int
+    store: Store, address: Address, steps: list[tuple[int, str, str | None, str]], killed_at: int
 ) -> None:
     rows = [
         row(offset, number, outcome=outcome, change_id=change, action=action, idempotency_key="")
@@ -249,15 +221,13 @@ def test_the_database_comes_to_what_the_rule_says(
     ]
     by_rule = Kept()
     by_rule.put(rows)
-    store = open_store(address)
     engine = open_engine(address, writes=True)
     with engine.begin() as connection:
         for table in (tables.receipts, tables.earlier_receipts):
             connection.execute(table.delete())
+    Store(engine).put_receipts(rows[:killed_at])
+    Store(engine).put_receipts(rows)
     engine.dispose()
-    store.put_receipts(rows[:killed_at])
-    store.put_receipts(rows)
-    store.close()
     found = contents(address)
     assert found["receipts"] == sorted(by_rule.receipts.values(), key=repr)
     assert found["earlier_receipts"] == sorted(by_rule.earlier.values(), key=repr)
