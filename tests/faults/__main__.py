@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ def main() -> int:
             print(f"{row.act}  {row.name:20} {row.fault}")
         return 0
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way everything that was started is stopped
 
     def say(sentence: str) -> None:
         print(f"{time.monotonic() - begun:6.1f} s  {sentence}", file=sys.stderr, flush=True)

@@ -77,9 +77,6 @@ class Act:
             member = start_worker(self._company, shared, "consumer", self._journals, self._members)
             for name in shared:
                 groups[name].members.append(member)
-        for publishing in self._publishing.values():
-            if publishing.topic.rate:
-                publishing.start(self._company)
         return [
             Running(row, Scene([groups[plan.name] for plan in row.plans], self._broker, self._company,
                                random.Random(f"{self._seed} {row.name}"), self._said_by(row)))
@@ -110,30 +107,40 @@ class Act:
     # ---- the rows
 
     def _act(self, running: Sequence[Running]) -> None:
-        def one(it: Running) -> None:
-            begun = time.monotonic()
-            for group in it.scene.groups:
-                for _ in range(0 if group.plan.shared else group.plan.workers):
-                    group.start_worker()
-            it.run()
-            it.seconds = time.monotonic() - begun
-            self._say(f"{it.row.name}: done after {it.seconds:.0f} s")
-
         if self._in_turn:
             for it in running:
-                one(it)
+                self._publish(it.scene.groups)
+                self._one(it)
+                self._drain(it.scene.groups)
+                self._leave([member for group in it.scene.groups for member in group.members])
             return
-        threads = [threading.Thread(target=one, args=(it,)) for it in running]
+        groups = [group for it in running for group in it.scene.groups]
+        self._publish(groups)
+        threads = [threading.Thread(target=self._one, args=(it,)) for it in running]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        self._drain(groups)
 
-    def _wind_down(self, running: Sequence[Running]) -> None:
-        """No more events; everything in the log comes to its end; the workers leave in an orderly way."""
-        for publishing in self._publishing.values():
-            publishing.stop()
-        groups = [group for it in running for group in it.scene.groups]
+    def _one(self, it: Running) -> None:
+        begun = time.monotonic()
+        for group in it.scene.groups:
+            for _ in range(0 if group.plan.shared else group.plan.workers):
+                group.start_worker()
+        it.run()
+        it.seconds = time.monotonic() - begun
+        self._say(f"{it.row.name}: done after {it.seconds:.0f} s")
+
+    def _publish(self, groups: Sequence[Group]) -> None:
+        for topic in {group.plan.topic for group in groups}:
+            if topic.rate:
+                self._publishing[topic.name].start(self._company)
+
+    def _drain(self, groups: Sequence[Group]) -> None:
+        """No more events; everything in the log comes to its end."""
+        for name in {group.plan.topic.name for group in groups}:
+            self._publishing[name].stop()
         for group in groups:
             if group.converged_s is None:
                 continue  # it did not converge: its verdict says so, and waiting again would not help
@@ -143,12 +150,13 @@ class Act:
             if lag:
                 group.converged_s = None
         self._say("everything published has come to its end")
-        for member in self._members.all:
-            member.look()
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(self._leave, self._members.all))
+
+    def _wind_down(self, running: Sequence[Running]) -> None:
+        """The workers leave in an orderly way, and what was written down is read."""
+        self._leave(self._members.all)
         self._say("the workers have left")
         time.sleep(0.5)  # two rounds of the sampler: it also sees the commits of the leaving
+        groups = [group for it in running for group in it.scene.groups]
         receipts = read_receipts(self._broker, self._receipts_from)
         with ThreadPoolExecutor(8) as pool:
             found = pool.map(lambda group: group.history(receipts.get(group.name)), groups)
@@ -156,12 +164,18 @@ class Act:
         for it in running:
             it.histories = {group.name: histories[group.name] for group in it.scene.groups}
 
-    def _leave(self, member: Member) -> None:
-        if member.worker.process.poll() is None:
+    def _leave(self, members: Sequence[Member]) -> None:
+        def one(member: Member) -> None:
+            if member.worker.process.poll() is not None:
+                return
+            member.look()
             try:
                 member.worker.stop()
             except subprocess.TimeoutExpired:
                 self._say(f"{member.worker.log.name} did not leave within 60 s")
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(one, members))
 
     def _close(self) -> None:
         self._members.close()

@@ -41,7 +41,7 @@ def _finding(invariant: str, broken: Collection[str], allowed: str = "") -> Find
 def no_loss(history: History) -> Finding:
     """I1: acknowledged is in the log, and everything in the log is applied, dead-lettered or not ours."""
     applied = {one.event for one in history.applied}
-    letters = {letter.origin for letter in history.letters}
+    letters = {letter.origin for letter in history.letters} - history.closed
     in_log = {one.event for one in history.stored}
     broken = [f"{event} was acknowledged and is not in the log" for event in history.acked if event not in in_log]
     for one in history.stored:

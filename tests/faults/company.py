@@ -136,8 +136,11 @@ class Company:
             ("classic", near, self.broker.registry.url, classic),
             ("far", far, self.broker.registry.url, new),
             ("other-registry", near, self.broker.registry_proxied, new),
+            ("ledgered", near, self.broker.registry.url, new),
         ):
             lines += [f"[contexts.{name}]", f'registry.url = "{registry}"', f"topics.partitions = {PARTITIONS}"]
+            if name == "ledgered":
+                lines.append(f'ledger = "sqlite:///{self.ledger}"')
             lines += [f"[contexts.{name}.kafka]", f'"bootstrap.servers" = "{bootstrap}"']
             lines += [f'"{key}" = "{value}"' for key, value in kafka.items()]
             for group in self.groups:
@@ -153,6 +156,11 @@ class Company:
     def database(self) -> Path:
         """The database of groups with the connector ``sql``."""
         return self.folder / "faults.sqlite"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of the context ``ledgered``, in a folder of its own."""
+        return self.folder / "ledger" / "ledger.db"
 
     def environment(self, context: str = "consumer") -> dict[str, str]:
         return {
@@ -174,6 +182,13 @@ class Company:
         )  # fmt: skip
         assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Begin a command that takes a while; its words come together, from both streams."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "ops.cli", *words], env=self.environment(), cwd=self.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
 
     def prepare(self) -> None:
         """Register the contracts with their topics and attach every subscription from the earliest record."""

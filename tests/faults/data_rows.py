@@ -223,6 +223,42 @@ def _make(cluster: AdminClient, topic: NewTopic) -> None:
     eventually(made, 30, poll_s=0.3, about=f"{topic.topic} to be made")
 
 
+def redriven(scene: Scene) -> Evidence:
+    """Keys parked behind letters; all of it redriven during live traffic, a worker killed in the middle."""
+    group = scene.group
+    all_members(scene)
+    for _ in range(3):
+        before = group.misbehaved()
+        group.misbehave({"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR"})
+        eventually(lambda: group.misbehaved() > before, 30, poll_s=0.1, about="a refusal")  # noqa: B023
+    eventually(lambda: len(group.open_letters()) >= 20, 60, poll_s=0.5, about="events parked behind the refused ones")
+    parked = len(group.open_letters())
+    words = ("deadletter", "redrive", group.name, "--all", "--allow-stale", "--rate", "20/s", "--apply", "--yes")
+    redrive = group.company.begin(*words)
+    try:
+        eventually(lambda: len(group.open_letters()) < parked, 60, poll_s=0.2, about="the first letter to be closed")
+        group.members[0].worker.kill()
+        group.wait_until_member(group.start_worker())
+        said, _ = redrive.communicate(timeout=120)
+    finally:
+        redrive.kill()
+        redrive.wait(10)
+    eventually(lambda: not group.open_letters(), 60, poll_s=0.5, about="every letter to be closed")
+    converge(scene)
+    return Evidence(
+        seen={
+            "letters at the redrive": parked,
+            "parked": group.said("key_parked"),
+            "unparked": group.said("key_unparked"),
+        },
+        findings=[
+            Finding(
+                "I1", () if redrive.returncode == 0 else (f"redrive ended with {redrive.returncode}: {said[-300:]}",)
+            )
+        ],
+    )
+
+
 def deleted(scene: Scene) -> Evidence:
     """Records below the end are deleted while the only worker is away, some of them never read."""
     group = scene.group
@@ -334,6 +370,11 @@ ROWS = (
         name="letters", act=4, fault="the dead topic missing; then a dead letter larger than it takes",
         expected="stops, the offset holds; after resume it arrives; large: a pointer", decisive="I1 I4 I7",
         plans=(plan("d-letters"),), run=letters_unwritable,
+    ),
+    Row(
+        name="redrive", act=4, fault="keys parked behind dead letters, all redriven in live traffic; kill -9 meanwhile",
+        expected="each applied under its first key, in the order of its key; every letter closed", decisive="I3 I6",
+        plans=(plan("d-redrive", rate=100, workers=2, policies="{on_dead_letter: park_key}"),), run=redriven,
     ),
     Row(
         name="deleted", act=4, fault="records deleted beyond the committed offset while it is stopped",

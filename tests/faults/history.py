@@ -115,15 +115,17 @@ class History:
     calls: Sequence[Call] = ()
     samples: Sequence[Sample] = ()
     letters: Sequence[Letter] = ()
+    closed: frozenset[Place] = frozenset()
+    """origins of dead letters that were closed: redriven and delivered"""
     receipts: Mapping[Place, int] = field(default_factory=dict)
     """when the broker took the first receipt of each record, in milliseconds since the epoch"""
     final: Mapping[str, str] = field(default_factory=dict)
     """entity to the event whose state the vendor holds in the end"""
 
     def dead(self, *outcomes: str) -> set[str]:
-        """Events with a dead letter (of these outcomes; of any without)."""
+        """Events with an open dead letter (of these outcomes; of any without)."""
         origins = {letter.origin for letter in self.letters if not outcomes or letter.outcome in outcomes}
-        return {one.event for one in self.stored if one.place in origins}
+        return {one.event for one in self.stored if one.place in origins - self.closed}
 
 
 def spans(moments: Iterable[int]) -> list[int]:

@@ -6,28 +6,31 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from ops.topics import LEDGER
 from tests.faults import checker
 from tests.faults.company import GroupPlan, Topic
 from tests.faults.process_rows import all_members
 from tests.faults.row import Evidence, Row
-from tests.faults.scene import Scene
+from tests.faults.scene import DELIVERIES, Scene, lag_of
 from tests.faults.vendor_rows import MEMORY_MIB, converge
 from tests.faults.writer import Writer
 from tests.waiting import eventually
 
 BACKLOG = 100_000
 DISK_KIB = 512
+LEDGER_KIB = 64 << 10
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of ``DISK_KIB`` at ``folder``. Root only."""
+def small_disk(folder: Path, *, kib: int = DISK_KIB) -> Iterator[None]:
+    """A file system of so many KiB at ``folder``. Root only."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KIB}k,mode=755", "faults", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=755", "faults", str(folder)]
     subprocess.run(words, check=True, capture_output=True)
     try:
         yield
@@ -96,6 +99,46 @@ def disk_full(scene: Scene) -> Evidence:
     )
 
 
+def ledger_full(scene: Scene) -> Evidence:
+    """The ledger's disk fills while receipts are written to it: the ledger waits or stops, deliveries go on."""
+    group = scene.group
+    with small_disk(group.company.ledger.parent, kib=LEDGER_KIB):
+        group.start_worker(LEDGER)
+        all_members(scene)
+        eventually(group.company.ledger.exists, 30, poll_s=0.2, about="the ledger")
+        scene.hold(3)
+        filler = group.company.ledger.parent / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"\0" * 4096):
+                pass  # until nothing more fits: that is the fault
+        before = len(group.applied())
+        scene.hold(15)
+        meanwhile = len(group.applied()) - before
+        behind = lag_of(scene.broker.bootstrap, LEDGER, DELIVERIES)
+        complaints = sum(
+            LEDGER in (line.get("subscription"), line.get("connection"))
+            and line.get("level") in ("warning", "critical")
+            for line in group.members[0].worker.lines()
+        )
+        filler.unlink()
+        if any(line.get("subscription") == LEDGER for line in group.members[0].worker.said("subscription_stopped")):
+            group.company.backbone("subscription", "resume", LEDGER, context="ledgered")
+        begun = time.monotonic()
+        eventually(lambda: lag_of(scene.broker.bootstrap, LEDGER, DELIVERIES) < behind / 2, 90, poll_s=0.5,
+                   about="the ledger to catch up")  # fmt: skip
+        caught_up = time.monotonic() - begun
+        converge(scene)
+        for member in group.members:
+            member.look()
+            member.worker.stop()
+    wanted = group.plan.topic.rate * 15 / 2
+    return Evidence(
+        seen={"complaints of the ledger": complaints, "receipts waiting": behind},
+        findings=[checker.Finding("I10", () if meanwhile > wanted else (f"only {meanwhile} events flowed meanwhile",))],
+        allowed=[f"the ledger goes on {caught_up:.0f} s after there is room"],
+    )
+
+
 ROWS = (
     Row(
         name="memory", act=5, fault=f"the vendor stalled and {BACKLOG:,} records behind it",
@@ -108,6 +151,14 @@ ROWS = (
         expected="a warning; delivery goes on", decisive="no crash",
         plans=(GroupPlan(name="m-disk", topic=Topic(name="disk.things", rate=50), workers=0),), run=disk_full,
         missing=no_disks,
+    ),
+    Row(
+        name="disk-ledger", act=5, fault="the disk of the ledger is full for 15 s",
+        expected="the ledger waits or stops, and says so; deliveries go on; it catches up", decisive="G4",
+        plans=(
+            GroupPlan(name="m-ledger", topic=Topic(name="ledgered.things", rate=100), workers=0, context="ledgered"),
+        ),
+        run=ledger_full, missing=no_disks,
     ),
     Row(
         name="disk-outbox", act=5, fault="the outbox's database is full",

@@ -3,7 +3,8 @@
 A process of its own: ``python -m tests.faults.proxy --state FILE --seed N --to HOST:PORT..``; FILE then holds its
 addresses by target. Orders are JSON lines on stdin and hold for every connection from the next piece of data on:
 ``{"latency_ms": 300, "jitter_ms": 200, "cut": 0.05, "blocked": "up" | "down" | "", "away": false}``; ``cut`` is the
-share of connections that are cut within 2 s of their opening. ``{}`` is a good network again. It ends with its stdin.
+share of connections that are cut within 2 s, of the open ones (one at least) and of new ones. ``{}`` is a good network
+again. It ends with its stdin.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Proxy:
         self._weather = weather
         if weather.away:
             self._cut(*self._open)
+        elif weather.cut and self._open:
+            some = self._chance.sample(sorted(self._open, key=id), max(1, round(len(self._open) * weather.cut)))
+            for one in some:
+                asyncio.get_running_loop().call_later(self._chance.random() * CUT_WITHIN_S, self._cut, one)
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -138,6 +138,8 @@ class Group:
         """judge by the log alone: a row's compaction or aborted transactions took acknowledged records out of it"""
         self.healed_at = 0.0
         self.converged_s: float | None = None
+        self.closed: set[Place] = set()
+        """origins of dead letters that were closed, as ``letters`` saw it last"""
         self._dead: list[Record] = []
         self._all, self._journals, self._url = members, journals, vendor_url
 
@@ -147,9 +149,9 @@ class Group:
 
     # ---- workers
 
-    def start_worker(self) -> Member:
-        """A ``backbone run`` of this group alone."""
-        member = start_worker(self.company, [self.name], self.plan.context, self._journals, self._all)
+    def start_worker(self, *others: str) -> Member:
+        """A ``backbone run`` of this group alone, or with ``others``."""
+        member = start_worker(self.company, [self.name, *others], self.plan.context, self._journals, self._all)
         self.members.append(member)
         return member
 
@@ -298,28 +300,30 @@ class Group:
         committed = self.committed()
         return sum(max(0, end - committed.get(place, 0)) for place, end in self.ends().items())
 
+    def open_letters(self) -> set[Place]:
+        """Origins of the dead letters that nobody has closed."""
+        return {letter.origin for letter in self.letters()} - self.closed
+
     def letters(self) -> list[Letter]:
-        """Every incarnation of a letter that stands in the dead topic now."""
+        """Every incarnation of a letter that stands in the dead topic now, closed ones too (``closed``)."""
         found = []
+        self.closed = set()
         self._dead = read_topic(self.company.broker.bootstrap, f"{self.name}.dead")
         for record in self._dead:
             letter = parse_letter(record)
-            if letter is not None:
-                raw = (letter.key, letter.value, letter.headers)
-                omitted = letter.omitted is not None
-                found.append(
-                    Letter(
-                        record.timestamp,
-                        (letter.origin.topic, letter.origin.partition, letter.origin.offset),
-                        letter.outcome,
-                        raw,
-                        omitted,
-                    )
-                )
+            topic, partition, offset = (record.key or b"").decode().rsplit("/", 2)
+            origin = (topic, int(partition), int(offset))
+            if letter is None:
+                self.closed.add(origin)
+                continue
+            self.closed.discard(origin)
+            raw = (letter.key, letter.value, letter.headers)
+            found.append(Letter(record.timestamp, origin, letter.outcome, raw, letter.omitted is not None))
         return found
 
     def history(self, receipts: Mapping[Place, int] | None = None) -> History:
         """All of it; whole when everything has ended. ``receipts`` are those of ``read_receipts``."""
+        letters = self.letters()
         log = read_topic(self.company.broker.bootstrap, self.plan.topic.name)
         stored = [stored_of(record, self.publishing.poison) for record in log]
         ledger, extra = facts(self.publishing.ledger), facts(self.publishing.ledger.with_suffix(".extra"))
@@ -335,7 +339,8 @@ class Group:
             applied=self.applied(),
             calls=self.calls(),
             samples=self.samples(),
-            letters=self.letters(),
+            letters=letters,
+            closed=frozenset(self.closed),
             receipts=receipts or {},
             final=self.final(),
         )
@@ -408,12 +413,30 @@ def start_worker(company: Company, names: Sequence[str], context: str, journals:
 
 
 def ends(bootstrap: str, topic: str) -> dict[tuple[str, int], int]:
+    """The ends of a topic's partitions; a broker that has just come back is asked again for 60 s."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "faults-ends", "log_level": 0})
+
+    def ask() -> dict[tuple[str, int], int] | None:
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            places = [TopicPartition(topic, partition) for partition in partitions]
+            return {(topic, tp.partition): consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in places}
+        except KafkaException:
+            return None  # not there yet: asked again until the deadline
+
     try:
-        found = {}
-        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            found[topic, partition] = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-        return found
+        return eventually(ask, 60, poll_s=0.2, about=f"the ends of {topic}") or {}
+    finally:
+        consumer.close()
+
+
+def lag_of(bootstrap: str, group: str, topic: str) -> int:
+    """How many offsets a group is behind in a topic; asked by a consumer that never joins."""
+    last = ends(bootstrap, topic)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
+    try:
+        committed = consumer.committed([TopicPartition(*place) for place in last], 20)
+        return sum(last[tp.topic, tp.partition] - max(0, tp.offset) for tp in committed)
     finally:
         consumer.close()
 
