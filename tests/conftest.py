@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ops import local
 from ops.local.process import ProcessId, identify, running
@@ -21,6 +22,11 @@ from tests.waiting import eventually
 ROOT = Path(__file__).resolve().parent.parent
 STACKS = ROOT / ".backbone" / "test"
 """One folder for each test run, named by its process, so that runs beside each other do not meet."""
+
+
+# A deadline per example is an assertion about time: on a machine with other work it fails what is right.
+settings.register_profile("backbone", deadline=None)
+settings.load_profile("backbone")
 
 
 def pytest_configure(config: pytest.Config) -> None:
