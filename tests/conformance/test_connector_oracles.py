@@ -6,17 +6,20 @@ Our connector and our fake could agree with each other and both be wrong; these 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from connectors.connector import Connector, ConnectorType, Delivery, Fake
 from connectors.fake_server import FakeServer, Reply, Request, json_reply
 from connectors.hubspot import CONNECTOR as HUBSPOT
+from connectors.hubspot import FAKE_OAUTH as HUBSPOT_OAUTH
 from connectors.hubspot import FAKE_TOKEN as HUBSPOT_TOKEN
 from connectors.slack import CONNECTOR as SLACK
 from connectors.slack import FAKE_TOKEN as SLACK_TOKEN
@@ -164,6 +167,45 @@ async def test_hubspots_client_understands_our_fakes_errors(hubspot_url: str) ->
     await control.close()
 
 
+async def test_hubspots_client_gets_an_access_token_from_our_fake_that_works_there(hubspot_url: str) -> None:
+    oauth = pytest.importorskip("hubspot.oauth", reason="HubSpot's client is not installed")
+    tokens = oauth.TokensApi(oauth.ApiClient(oauth.Configuration(host=hubspot_url)))
+
+    def work() -> None:
+        issued = tokens.create(grant_type="refresh_token", **HUBSPOT_OAUTH)
+        assert (issued.token_type, issued.expires_in) == ("bearer", 1800)
+        contacts, api = hubspot_batch(hubspot_url, issued.access_token)
+        assert api.upsert(hubspot_input(contacts, id="u1", id_property="backbone_id", properties={})).status
+        with pytest.raises(oauth.ApiException) as caught:
+            tokens.create(grant_type="refresh_token", **{**HUBSPOT_OAUTH, "refresh_token": "wrong"})
+        assert caught.value.status == 400
+
+    await asyncio.to_thread(work)
+
+
+async def test_hubspots_client_would_ask_for_a_token_as_our_connector_does() -> None:
+    oauth = pytest.importorskip("hubspot.oauth", reason="HubSpot's client is not installed")
+    recorder = Recorder()
+    server = FakeServer(recorder)
+    url = await server.start()
+    connector = HUBSPOT.open(HUBSPOT.settings(base_url=url, **HUBSPOT_OAUTH))
+    await connector.deliver([CONTACT])
+
+    def work() -> None:
+        with contextlib.suppress(oauth.ApiException, ValueError, TypeError):  # the recorder answers {}
+            oauth.TokensApi(oauth.ApiClient(oauth.Configuration(host=url))).create(
+                grant_type="refresh_token", **HUBSPOT_OAUTH
+            )
+
+    await asyncio.to_thread(work)
+    await connector.close()
+    await server.stop()
+    ours, theirs = recorder.requests
+    assert (ours.method, ours.path) == (theirs.method, theirs.path)
+    assert ours.headers["content-type"] == theirs.headers["content-type"]
+    assert dict(parse_qsl(ours.body.decode())) == dict(parse_qsl(theirs.body.decode()))
+
+
 # -- Slack's client -------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +231,28 @@ async def test_slacks_client_reads_what_our_fake_answers_and_takes_our_arguments
     messages = (await control.report())["messages"]
     await control.close()
     assert messages == [{"channel": "#wins", "text": "hello", "key": MESSAGE.idempotency_key}]
+
+
+async def test_slacks_client_reads_channels_and_their_messages_as_our_look_up_does(slack_url: str) -> None:
+    client = slack_client(slack_url)
+
+    def work() -> None:
+        for number in range(5):
+            metadata = {"event_type": "t", "event_payload": {"n": number}}
+            client.chat_postMessage(channel="#wins", text=f"m{number}", metadata=metadata)
+        (channel,) = client.conversations_list(types="public_channel")["channels"]
+        assert channel["name"] == "wins"
+        history = client.conversations_history(channel=channel["id"], include_all_metadata=True, limit=2)
+        pages = [list(page["messages"]) for page in history]  # the client turns one object over page by page
+        assert [len(page) for page in pages] == [2, 2, 1]
+        messages = [message for page in pages for message in page]
+        assert [message["metadata"]["event_payload"]["n"] for message in messages] == [4, 3, 2, 1, 0]
+        plain = client.conversations_history(channel=channel["id"])["messages"]
+        assert all("metadata" not in message for message in plain)
+        known = set(inspect.signature(client.conversations_history).parameters)
+        assert {"channel", "include_all_metadata", "limit", "oldest", "cursor"} <= known
+
+    await asyncio.to_thread(work)
 
 
 async def test_slacks_client_sends_what_our_connector_sends() -> None:
