@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consumers.heartbeat import TOPIC, Heartbeat, SubscriptionView, decode
+from schemas.errors import NotAllowedError
 
 if TYPE_CHECKING:
     from ops.app import App
+    from ops.lag.cluster import Cluster
 
 SILENT_S = 40.0
 """A process that was not heard of for so long is taken for gone: eight heartbeats are missing."""
@@ -56,16 +58,35 @@ class Beats:
 
 def read_heartbeats(app: App) -> Beats:
     """The heartbeats of now. Blocks on a few requests and a read of a minute and a half of heartbeats; joins no group.
-    Raises UnreachableError if the cluster stays silent."""
+    Where the cluster does not let us read them that is a warning, because the rest can still be seen. Raises
+    UnreachableError if the cluster stays silent."""
+    from confluent_kafka import KafkaException
+
     from ops.lag.cluster import Cluster
+
+    try:
+        return _read(app, Cluster(app.admin(), app.consumer))
+    except (NotAllowedError, KafkaException) as error:
+        refused = error if isinstance(error, NotAllowedError) else app.translated(error)
+        if not isinstance(refused, NotAllowedError):
+            raise
+        app.screen.warn(f"What the workers do cannot be seen: {TOPIC} may not be read here. {refused}")
+        return Beats(topic_exists=False)
+
+
+def _read(app: App, cluster: Cluster) -> Beats:
     from ops.reading import as_record, read_to_end
 
-    cluster, place = Cluster(app.admin(), app.consumer), (TOPIC, 0)
+    place = (TOPIC, 0)
+    # asked first: of a topic that does not exist librdkafka answers offsets with an error of its own
     if not cluster.partition_counts([TOPIC]):
         return Beats(topic_exists=False)
-    begin = cluster.at_times({place: int((time.time() - _BACK_S) * 1000)}, "uncommitted")[place][0]
+    found = cluster.at_times({place: int((time.time() - _BACK_S) * 1000)}, "uncommitted")
+    if place not in found:  # deleted just now
+        return Beats(topic_exists=False)
+    begin = found[place][0]
     if begin < 0:
-        begin = max(0, cluster.ends([place], "uncommitted")[place] - _LAST)
+        begin = max(0, cluster.ends([place], "uncommitted").get(place, 0) - _LAST)
     newest: dict[bytes | None, Beat] = {}
     for message in read_to_end(app, TOPIC, isolation_level="read_uncommitted", from_offsets={0: begin}):
         record = as_record(message)

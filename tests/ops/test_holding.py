@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from connectors.connection import ConnectionView
 from consumers.control import AttachedSubscription, State
 from consumers.heartbeat import Heartbeat, Held, SubscriptionView
+from ops.app import App
 from ops.connections import ConnectionStatus, as_row, connection_status
 from ops.diagnosis import held_by, problems_of
 from ops.holding import connection_problems
@@ -20,9 +22,12 @@ from ops.lag.attached import Header
 from ops.lag.measure import GroupLag
 from ops.origins import Standing, parse_origin
 from ops.problems import Case, Kind, Problem, Sight, worst_first
-from ops.watch.heartbeats import Beat
+from ops.watch import heartbeats
+from ops.watch.heartbeats import Beat, Beats
+from schemas.errors import NotAllowedError
 from tests.consumers.test_heartbeat import connections as any_connection
 from tests.consumers.test_heartbeat import subscriptions as any_subscription
+from tests.ops.projects import make_project
 from tests.ops.test_status import DEFINITION, NO_LETTERS, NOW, WORKER, case, dead, partition
 
 T = NOW.timestamp()
@@ -275,6 +280,29 @@ def test_whatever_workers_say_a_sentence_comes_of_it(
     for one in worst_first([*problems_of(given_case, NOW), *connection_problems(found, NOW)]):
         assert one.cause.endswith(".") or "backbone " in one.cause
         assert one.command.startswith("backbone ")
+
+
+def test_a_process_that_is_silent_for_long_says_nothing_of_now() -> None:
+    view = SubscriptionView(name="s")
+    beats = Beats(all=(beat(view, process="host/1", age_s=39), beat(view, process="host/2", age_s=41)))
+    assert [one.heartbeat.process for one, _ in beats.of_subscription("s")] == ["host/1"]
+    assert Beats(all=(beat(view, age_s=41),)).fresh == ()
+    assert (Beats(all=(beat(view, age_s=41),)).silent_s, Beats().silent_s) == (41, None)
+
+
+def test_heartbeats_that_may_not_be_read_are_a_warning_and_no_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(*_: object) -> Beats:
+        raise NotAllowedError("The Kafka cluster of 'prod' does not permit this (TOPIC_AUTHORIZATION_FAILED).")
+
+    make_project(tmp_path, "t")
+    monkeypatch.setenv("BACKBONE_PROJECT", str(tmp_path))
+    monkeypatch.setattr(heartbeats, "_read", refused)
+    app = App()
+    assert heartbeats.read_heartbeats(app) == Beats(topic_exists=False)
+    assert "What the workers do cannot be seen" in app.screen.warnings[0]
+    app.close()
 
 
 @given(st.text(max_size=30))
