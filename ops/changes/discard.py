@@ -25,6 +25,7 @@ from ops.changes.orders import (
     outgoing,
     sent_before,
     standing_json,
+    waiting_in_inbox,
 )  # fmt: skip
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
@@ -56,6 +57,10 @@ def discard_plan(app: App, name: str, choice: Choice, *, rate: float = 0.0) -> P
             f"{are(behind, 'letter')} parked behind them and stay{'s' if behind == 1 else ''} so: "
             f"backbone deadletter redrive {name}"
         )
+    waiting = waiting_in_inbox(app, name)
+    on_their_way = sum(one.letter.origin in waiting for one in chosen)
+    if on_their_way:
+        summary.append(f"{are(on_their_way, 'letter')} in the inbox by a redrive and may be delivered all the same")
     return new_plan(
         app,
         kind="discard",

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from consumers.inbox import InboxOrder, inbox_record, parse_inbox
+from consumers.offsets import decode_runs
+from ops.changes.group_positions import committed
 from ops.changes.plan import JsonValue, Plan
 from ops.dead_topic import Standing
 from ops.lag.cluster import Cluster
@@ -94,3 +96,20 @@ def orders_of(app: App, plan: Plan, ends: Mapping[str, int]) -> Iterator[tuple[I
 def sent_before(app: App, plan: Plan, ends: Mapping[str, int]) -> dict[Origin, int]:
     """The letters that an earlier try of this change has sent, with how often each had been redriven then."""
     return {order.origin: order.redrives for order, _ in orders_of(app, plan, ends)}
+
+
+def waiting_in_inbox(app: App, name: str) -> dict[Origin, str]:
+    """Letters that a redrive has written to the inbox and nobody has dealt with yet, with the change that did: sent
+    once more they would be delivered twice. Blocks."""
+    topic = f"{name}.inbox"
+    commits = {partition: one for (of, partition), one in committed(app, name).items() if of == topic}
+    done = {partition: decode_runs(one.offset, one.metadata) for partition, one in commits.items()}
+    waiting: dict[Origin, str] = {}
+    for message in read_to_end(app, topic, from_offsets={p: one.offset for p, one in commits.items()}):
+        record = as_record(message)
+        if any(start <= record.offset < end for start, end in done.get(record.partition, ())):
+            continue
+        parsed = parse_inbox(record)
+        if parsed is not None and parsed[0].kind == "redrive":
+            waiting[parsed[0].origin] = parsed[0].change
+    return waiting

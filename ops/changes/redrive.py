@@ -16,7 +16,16 @@ from consumers.inbox import InboxOrder
 from ops.changes import letters, steering
 from ops.changes.attach_plan import attached_named
 from ops.changes.kinds import ChangeKind
-from ops.changes.orders import BEGAN, check_unchanged, inbox_ends, orders_of, origin_of, outgoing, sent_before
+from ops.changes.orders import (
+    BEGAN,
+    check_unchanged,
+    inbox_ends,
+    orders_of,
+    origin_of,
+    outgoing,
+    sent_before,
+    waiting_in_inbox,
+)
 from ops.changes.plan import JsonValue, Plan
 from ops.changes.redrive_plan import FOLLOW, OUTCOME, is_run
 from ops.changes.staleness import FRESH, Guard, Verdict, attached_subscription
@@ -51,6 +60,14 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
     dead = DeadTopic(app, plan.subject)
     dead.refresh()
     check_unchanged(plan, dead.open)
+    if not plan.details["again"]:
+        waiting = waiting_in_inbox(app, plan.subject)
+        sent = [one for one, _, _, _ in plan.details["letters"] if origin_of(one) in waiting]
+        if sent:
+            raise RefusedError(
+                f"{len(sent):,} of {len(plan.details['letters']):,} letters were sent to the inbox since this was "
+                f"planned, by {waiting[origin_of(sent[0])]}. Nothing was changed. Plan it again."
+            )
     if not plan.details["allow_stale"]:
         Guard(app, attached_subscription(app, attached)).check()
 

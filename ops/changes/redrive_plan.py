@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ops.changes import letters
 from ops.changes.attach_plan import attached_named
 from ops.changes.letters import LETTERS_MAX, REDRIVES_MAX, Choice, chunk_name, chunks
-from ops.changes.orders import grown_topics, inbox_partitions, standing_json
+from ops.changes.orders import grown_topics, inbox_partitions, standing_json, waiting_in_inbox
 from ops.changes.plan import Plan, new_plan
 from ops.changes.staleness import Guard, Verdict, attached_subscription, guarded_actions
 from ops.dead_topic import DeadTopic, Standing
@@ -33,7 +33,8 @@ OUTCOME = "see what came of them"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriving:
     """How letters are sent again. ``rate`` a second, 0: no limit. ``again``: also letters that failed after
-    ``REDRIVES_MAX`` redrives. ``wait_s``: how long nothing may come of any before the report is made."""
+    ``REDRIVES_MAX`` redrives, and such that wait in the inbox already. ``wait_s``: how long nothing may come of any
+    before the report is made."""
 
     rate: float = 0.0
     allow_stale: bool = False
@@ -61,6 +62,8 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
         if len(complete) > len(chosen):
             summary.append(f"with {counted(len(complete) - len(chosen), 'letter')} parked behind them")
         chosen = complete
+    if not how.again:
+        chosen = _without_waiting(app, chosen, name, summary)
     if len(chosen) > LETTERS_MAX:
         summary.append(f"the first {LETTERS_MAX:,} of {len(chosen):,}; redrive the others afterwards")
         chosen = chosen[:LETTERS_MAX]
@@ -95,6 +98,7 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
             "chunks": [list(one) for one in ranges],
             "rate": how.rate,
             "allow_stale": how.allow_stale,
+            "again": how.again,
             "wait_s": how.wait_s,
             "inbox_partitions": inbox,
             "grown": grown,
@@ -137,6 +141,16 @@ def _without_gone(app: App, chosen: list[Standing], name: str, summary: list[str
             "deleted at their origin by now; they stay open until they are discarded"
         )
     return [one for one in chosen if one.letter.origin not in gone]
+
+
+def _without_waiting(app: App, chosen: list[Standing], name: str, summary: list[str]) -> list[Standing]:
+    """Letters that an earlier redrive has sent and that wait in the inbox are on their way already."""
+    waiting = waiting_in_inbox(app, name)
+    changes = sorted({waiting[one.letter.origin] for one in chosen if one.letter.origin in waiting})
+    if changes:
+        count = sum(one.letter.origin in waiting for one in chosen)
+        summary.append(f"{are(count, 'letter')} in the inbox already, by {', '.join(changes)}, and left out")
+    return [one for one in chosen if one.letter.origin not in waiting]
 
 
 def _policies(app: App, attached: AttachedSubscription) -> Policies | None:

@@ -153,6 +153,11 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
             before = _position(app, attached, place)
             if _is_ahead(before, origin.offset):
                 set_positions(app, name, {place: skipped(before, origin.offset, name)})
+            else:
+                app.screen.warn(
+                    f"{name} has got past {origin} before the position was moved: it may have been delivered. Its dead "
+                    f"letter is open all the same: backbone trace {origin}"
+                )
             _mark_started(app, attached, place)
     with journal.step(RETURN) as todo:
         if todo:

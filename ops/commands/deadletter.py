@@ -139,13 +139,16 @@ def show(app: App, name: str, id_: str | None, cause: str | None, limit: int) ->
         LETTERS,
         empty="There are no open dead letters.",
     )
+    if chosen:
+        which = f"--cause {cause}" if cause is not None else "--cause CAUSE"
+        app.screen.say(f"When it is mended: backbone deadletter redrive {name} {which}")
     if len(chosen) > limit:
         app.screen.warn(f"Only {limit:,} of {len(chosen):,} are shown; more with --limit.")
 
 
 @deadletter.command()
 @_choice_options
-@click.option("--again", is_flag=True, help="Also letters that failed after 3 redrives.")
+@click.option("--again", is_flag=True, help="Also letters that failed after 3 redrives, or wait in the inbox.")
 @click.option("--allow-stale", is_flag=True, help="Send all of it, however old, without asking the ledger.")
 @click.option(
     "--wait", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",

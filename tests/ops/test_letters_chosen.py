@@ -11,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.deadletter import DeadLetter
+from consumers.inbox import InboxOrder, murmur2
 from consumers.offsets import decode_runs, encode_runs
 from ops.changes import letters
 from ops.changes.letters import Choice
+from ops.changes.orders import outgoing
 from ops.changes.set_aside import parse_place, skipped
 from ops.changes.steering import Cancelled, Pace, parse_rate
 from ops.changes.store import Steering, Store
 from ops.dead_topic import Standing, in_order
 from ops.lag.cluster import Commit
 from schemas.errors import InputError, NotFoundError, RefusedError
-from schemas.event import Origin
+from schemas.event import Origin, Record
 
 
 def standing(
@@ -258,3 +260,21 @@ def test_what_is_no_partition_is_refused(text: str) -> None:
 
 def test_a_place_is_an_origin() -> None:
     assert parse_place("shop.things:3", 7) == Origin("shop.things", 3, 7)
+
+
+# ---- where an order goes ------------------------------------------------------------------------------------------
+
+
+@given(st.one_of(st.none(), st.binary(max_size=10)), st.integers(0, 20), st.integers(1, 12), st.booleans())
+def test_an_order_goes_where_the_events_of_its_key_go_and_always_to_a_partition_that_is_there(
+    key: bytes | None, partition: int, partitions: int, has_grown: bool
+) -> None:
+    plan: Any = SimpleNamespace(
+        subject="s", details={"inbox_partitions": partitions, "grown": ["things"] if has_grown else []}
+    )
+    record = Record("things", partition, 7, key, b"v", (), 5)
+    order = InboxOrder(kind="redrive", change="ch-7f3a", origin=record.origin, timestamp=5, timestamp_type="append")
+    made = outgoing(plan, order, record)
+    assert (made.topic, made.key, made.value) == ("s.inbox", key, b"v")
+    expected = murmur2(key) if has_grown and key is not None else partition
+    assert made.partition == expected % partitions

@@ -174,6 +174,13 @@ def test_a_plan_whose_letters_were_closed_or_failed_again_is_stale(project: Test
     write(broker, project, letter(record(project, 2), redrives=1))
     assert project.run("apply", replaced).exit_code == 6
     assert inbox(broker, project) == []
+    one, two = redrive(project, "--all")["id"], redrive(project, "--all")["id"]
+    project.document("apply", one)
+    result = project.run("apply", two)
+    assert (result.exit_code, f"were sent to the inbox since this was planned, by {one}" in result.stderr) == (6, True)
+    assert sent(broker, project) == [0, 2]
+    broker.commit(project.subscription, f"{project.subscription}.inbox", {1: 1})  # of 0 came what came
+    assert redrive(project, "--all")["after"] == {"sent": 1}
 
 
 def test_letters_that_failed_three_redrives_are_left_out_unless_a_person_insists(
@@ -215,7 +222,9 @@ def test_what_is_parked_behind_a_chosen_letter_comes_along(project: TestProject,
     assert "with 2 letters parked behind them" in " ".join(plan["summary"])
     project.document("apply", plan["id"])
     assert sent(broker, project) == [0, 1, 2]
-    behind = redrive(project, f"{project.invoices}/1/2")
+    twice = project.run("deadletter", "redrive", project.subscription, "--all")
+    assert (twice.exit_code, f"are in the inbox already, by {plan['id']}, and left out" in twice.stderr) == (0, True)
+    behind = redrive(project, f"{project.invoices}/1/2", "--again")
     assert "1 letter is behind an older one of the same key that is not chosen: parked again" in " ".join(
         behind["summary"]
     )
