@@ -203,6 +203,7 @@ class Connection:
         self._held = self._stopped = ""
         self._probe_every_s = probe_every_s
         self._check_at = 0.0
+        self._check_tells, self._is_back_by_check = kind.check, False
         self._checks: asyncio.Task[None] | None = None
         self._check_now = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -241,8 +242,11 @@ class Connection:
 
     def stop(self, reason: str) -> None:
         """Only a person can mend it (credentials, permission). Once a minute the connector's ``check`` sees whether
-        somebody did; where it has none, one call."""
-        if self.kind.check:
+        somebody did; where it has none, or it said that all is well and the calls that followed were refused again
+        (a scope that it does not need), one call."""
+        if self._is_back_by_check:
+            self._check_tells = False
+        if self._check_tells:
             self._stopped = reason
             if self._checks is None:
                 self._checks = asyncio.get_running_loop().create_task(self._check_regularly())
@@ -358,7 +362,7 @@ class Connection:
 
     def _is_open(self, now: float) -> bool:
         """Whether calls may begin, as far as vendor and people are concerned."""
-        if self._held or (self._stopped and self.kind.check) or self._quiet_until() > now:
+        if self._held or (self._stopped and self._check_tells) or self._quiet_until() > now:
             return False
         if self._failures and self._is_first_out:
             return False  # after a pause one call goes first: a vendor that has just come back is not met by all
@@ -386,7 +390,7 @@ class Connection:
         """See to it that those who wait are asked when a call may begin."""
         if self._pacing.is_full:
             return  # who leaves comes by here
-        if not self._pacing.waiting or self._is_closed or self._held or (self._stopped and self.kind.check):
+        if not self._pacing.waiting or self._is_closed or self._held or (self._stopped and self._check_tells):
             return
         if self._failures and self._is_first_out:
             return
@@ -450,9 +454,9 @@ class Connection:
             self._circuit_reason = self._breaker.reason if self._breaker.reason == "slow" else _failure(outcomes)
         # Only a call that began after the pause or the stop says that it is over.
         if said == "worked" and began >= self._paused_at:
-            if self._stopped and not self.kind.check and any(_proves_credentials(one) for one in outcomes):
-                self._stopped = ""
-            if not self._stopped or self.kind.check:
+            if any(_proves_credentials(one) for one in outcomes) and not (self._stopped and self._check_tells):
+                self._stopped, self._is_back_by_check, self._check_tells = "", False, self.kind.check
+            if not self._stopped or self._check_tells:
                 self._failures = self._away = 0
                 self._pause_until = 0.0
         self._tell()
@@ -467,7 +471,7 @@ class Connection:
             except TimeoutError:
                 pass
             if isinstance(await self.check(), Delivered):
-                self._stopped = ""
+                self._stopped, self._is_back_by_check = "", True
         self._checks = None
         self._tell()
         self._arm()

@@ -357,6 +357,30 @@ def test_credentials_that_fail_stop_it_and_a_harmless_check_a_minute_starts_it_a
     simulate(story())
 
 
+def test_a_check_that_works_while_the_calls_are_refused_is_believed_once() -> None:
+    """A token without the scope for what is asked passes the check: the connection would stop and run again every
+    minute, with an alarm each time."""
+
+    async def story() -> None:
+        connection, vendor, told = connect(check=True)
+        vendor.answer = lambda _: [Unavailable("missing_scope", needs_operator=True)]
+        caller = Caller(connection, 10)
+        caller.pump()
+        await asyncio.sleep(3600)
+        assert told == [("stopped", "missing_scope"), ("running", ""), ("stopped", "missing_scope")]
+        assert len(vendor.checks) == 1
+        assert len(vendor.calls) <= 10 + 10 + 60, "one call a minute"
+        vendor.answer = lambda _: [Delivered()]
+        await caller.done.wait()
+        assert connection.state == "running"
+        connection.stop("unauthorized")
+        await asyncio.sleep(61)
+        assert len(vendor.checks) == 2, "after a call that worked the check counts again"
+        await connection.close()
+
+    simulate(story())
+
+
 def test_a_person_who_mended_the_credentials_need_not_wait_for_the_minute() -> None:
     async def story() -> None:
         connection, vendor, _ = connect(check=True)
