@@ -275,7 +275,7 @@ async def _checked(app: App, name: str) -> dict[str, Any]:
 
 
 def _answer(outcome: Outcome) -> dict[str, Any]:
-    from connectors.connector import Delivered, Unavailable
+    from connectors.connector import Delivered, Unavailable, Unknown
 
     name, reason = type(outcome).__name__, getattr(outcome, "reason", "")
     match outcome:
@@ -283,7 +283,7 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
             return {"answer": "works", "outcome": name}
         case Unavailable(needs_operator=True):
             advice = "mend the credentials or their permissions"
-        case Unavailable():
+        case Unavailable() | Unknown():
             advice = "the vendor cannot be reached now, or asks to wait"
         case _:
             advice = "the vendor did not answer as it should"

@@ -197,7 +197,8 @@ def test_credentials_that_the_vendor_refuses_are_a_no_with_its_reason(project: T
 def test_a_vendor_that_does_not_answer_is_a_no(project: TestProject, chat: Vendor) -> None:
     chat.misbehave({"kind": "away", "seconds": 60})
     (row,) = project.document("connection", "check", "chat", code=3)["data"]
-    assert (row["answer"], row["outcome"]) == ("no", "Unavailable")
+    assert row["answer"] == "no"
+    assert row["outcome"] in ("Unavailable", "Unknown"), "refused, or cut in the middle"
     assert row["advice"] == "the vendor cannot be reached now, or asks to wait"
 
 
