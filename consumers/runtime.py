@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from connectors.connection import Connection
 from connectors.connector import Outcome
@@ -37,6 +37,20 @@ from schemas.codec import SchemaWanted
 from schemas.event import Origin
 
 _BADNESS = ("Delivered", "Skipped", "RetryLater", "Unknown", "Rejected", "Unavailable")
+_P = ParamSpec("_P")
+
+
+def _or_stop(method: Callable[Concatenate[Runtime, _P], None]) -> Callable[Concatenate[Runtime, _P], None]:
+    """What the event loop calls by itself. An exception there would only be logged: a handover taken in half-way, and
+    its other records passed over when later positions are committed."""
+
+    def call(self: Runtime, /, *arguments: _P.args, **named: _P.kwargs) -> None:
+        try:
+            method(self, *arguments, **named)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be committed after it
+            self._failed(error)
+
+    return call
 
 
 class Runtime:
@@ -127,8 +141,12 @@ class Runtime:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logging.getLogger("backbone").error("a task of %s failed", self._name, exc_info=error)
-            self.stop(f"an error of the backbone itself ({type(error).__name__}); see the log")
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        logging.getLogger("backbone").error("%s failed", self._name, exc_info=error)
+        self._owner.hold(True)
+        self.stop(f"an error of the backbone itself ({type(error).__name__}); see the log")
 
     @property
     def stop_reason(self) -> str:
@@ -170,21 +188,26 @@ class Runtime:
     def settled_bytes(self) -> int:
         return self._flow.settled_bytes
 
+    @_or_stop
     def assigned(self, partitions: Sequence[Assigned]) -> None:
         self._flow.assigned(partitions)
 
+    @_or_stop
     def receive(self, handover: Handover) -> None:
         self._flow.receive(handover, self._clock())
         self._pump()
 
+    @_or_stop
     def revoke(self, places: Sequence[Place], reply: Future[Sequence[Commit]]) -> None:
         drain = self._flow.revoke(places, reply.set_result)
         if not reply.done():
             self._loop.call_later(self.limits.drain_s, self._flow.end_drain, drain)
 
+    @_or_stop
     def lost(self, places: Sequence[Place]) -> None:
         self._flow.lost(places)
 
+    @_or_stop
     def commit_failed(self, reason: str) -> None:
         self._flow.commit_failed(reason)
 
@@ -213,6 +236,7 @@ class Runtime:
 
     # ---- batches to the vendor
 
+    @_or_stop
     def _pump(self) -> None:
         """Make as many calls as there may be, live ones first."""
         flow, seat, now = self._flow, self._seat, self._clock()
@@ -234,6 +258,7 @@ class Runtime:
         self._timer_at = due
         self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._due)
 
+    @_or_stop
     def _due(self) -> None:
         self._timer = None
         self._flow.due(self._clock())
@@ -304,6 +329,7 @@ class Runtime:
         """The zombie guard: a process that was frozen learns from one commit whether its partitions are still its."""
         return await asyncio.wrap_future(self._owner.prove())
 
+    @_or_stop
     def _schema_arrived(self, waited: Sequence[Work]) -> None:
         self._flow.go_on(waited)
         self._pump()
@@ -330,6 +356,7 @@ class Runtime:
         assert self._receipts is not None
         self._receipts.write_range(settled_range, settled)
 
+    @_or_stop
     def _answered(self, settled: Settled, error: str | None) -> None:
         settled(error)
         if not self._pump_soon:

@@ -132,9 +132,9 @@ def from_the_beginning(committed: Mapping[Place, int | None]) -> Mapping[Place, 
     return {place: Begin(0 if offset is None else offset, first=offset is None) for place, offset in committed.items()}
 
 
-def committed(cluster: MockCluster, *places: Place) -> dict[Place, int]:
-    """What the group has committed, by the cluster's own word."""
-    asker = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": GROUP})
+def committed(cluster: MockCluster, *places: Place, group: str = GROUP) -> dict[Place, int]:
+    """What a group has committed, by the cluster's own word."""
+    asker = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": group})
     try:
         answers = asker.committed([TopicPartition(*place) for place in places], timeout=10)
         return {(tp.topic, tp.partition): tp.offset for tp in answers if tp.offset >= 0}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from consumers.assignment import Place
+from consumers.assignment import Commit, Place
 from consumers.control import Begin, NoPosition
 from producers.kafka import Acknowledged, RecordProducer
 from schemas.errors import UnreachableError
@@ -141,6 +141,26 @@ def test_a_coordinator_that_is_not_ready_delays_a_commit(
     eventually(lambda: committed(cluster, place) == {place: 3}, about="the commit")
     assert member.reader.failed_commits == []
     assert member.reader.losses == []
+
+
+def test_a_commit_that_is_tried_again_does_not_overtake_a_newer_one(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    """Two commits used to be under way at once; the client tried the first again behind the second when a coordinator
+    that was loading refused it, and the committed offset stepped back (seen at a broker's restart)."""
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    eventually(lambda: place in member.started)
+    held = member.reader.held[place]
+    cluster.fail_next(Api.OFFSET_COMMIT, COORDINATOR_LOADING, COORDINATOR_LOADING)
+    sent = cluster.requests(Api.OFFSET_COMMIT)
+    for offset in (1, 2, 3):
+        member.owner.commit([Commit(place, held.epoch, offset, "")])
+    eventually(lambda: cluster.requests(Api.OFFSET_COMMIT) >= sent + 4, about="the first three times, then the newest")
+    eventually(lambda: committed(cluster, place) == {place: 3}, about="the newest commit")
+    assert cluster.requests(Api.OFFSET_COMMIT) == sent + 4, "of those that waited only the newest was sent"
+    assert member.reader.failed_commits == []
 
 
 @with_one_protocol
