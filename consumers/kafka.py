@@ -32,6 +32,8 @@ POLL_S = 0.1
 HELD_POLL_S = 0.2
 NO_POLL_MAX_S = 1.0
 """Without a poll for longer nobody can join or leave the group."""
+ANSWER_MAX_S = 2.0
+"""How long leaving waits for the answer to a commit that is under way."""
 LOOK_AGAIN_S = 5.0
 """How long until the cluster is asked again for the topics when it could not answer."""
 
@@ -109,6 +111,8 @@ class Owner:
         self._paused: set[Place] = set()
         self._assignment = Assignment()
         self._first: list[TopicPartition] = []
+        self._unanswered = False
+        self._waiting: dict[Place, Commit] = {}
         self._handed_records = self._handed_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
 
@@ -202,12 +206,17 @@ class Owner:
         while not reply.done() and time.monotonic() < until:
             consumer.poll(POLL_S)
             self.last_poll = time.monotonic()
+        until = time.monotonic() + ANSWER_MAX_S
+        while self._unanswered and time.monotonic() < until:
+            consumer.poll(POLL_S)  # tried again by the client, the last commit would land behind the one below
         if reply.done():
             self._commit(consumer, reply.result(), asynchronous=False)
         self._forget(places)
 
     def _serve(self, consumer: Consumer) -> None:
         self._rejoin = ""
+        self._unanswered = False  # a new client knows of no commit
+        self._waiting.clear()
         self._look_at = time.monotonic()
         paused_all = False
         while not self._closing and not self._rejoin:
@@ -216,6 +225,9 @@ class Owner:
                 self._look(consumer)
             if self._first:
                 self._commit_first(consumer)
+            if self._waiting and not self._unanswered:
+                waiting, self._waiting = list(self._waiting.values()), {}
+                self._commit(consumer, waiting, asynchronous=True)
             if self._held or self._is_full(1.0) or (paused_all and self._is_full(0.5)):
                 self._full = not self._held
                 if not paused_all and not self._held and time.monotonic() - self.last_poll < NO_POLL_MAX_S:
@@ -417,6 +429,8 @@ class Owner:
     def _forget(self, places: Sequence[Place]) -> None:
         self._assignment.forget(places)
         self._paused.difference_update(places)
+        for place in places:
+            self._waiting.pop(place, None)
         self._first = [tp for tp in self._first if (tp.topic, tp.partition) in self._assignment]
 
     # ---- commands, on this thread
@@ -434,7 +448,14 @@ class Owner:
         self._started({(tp.topic, tp.partition): tp.offset for tp in first})
 
     def _commit(self, consumer: Consumer, commits: Sequence[Commit], *, asynchronous: bool) -> None:
-        """The line that moves offsets: what the guard admits, and nothing else."""
+        """The line that moves offsets: what the guard admits, and nothing else.
+
+        One asynchronous commit is under way at most, and the newest of each partition waits for its answer: the client
+        sends a commit again by itself when the coordinator is loading, so an older one would land behind a newer one
+        and the committed offset would step back."""
+        if asynchronous and self._unanswered:
+            self._waiting.update((commit.place, commit) for commit in commits)
+            return
         admitted, beyond = self._assignment.admit(commits)
         for commit in beyond:
             self._log.error("refused to commit %s beyond what was handed over", commit.place)
@@ -444,6 +465,7 @@ class Owner:
         try:
             if asynchronous:
                 consumer.commit(offsets=offsets, asynchronous=True)
+                self._unanswered = True
             else:
                 for tp in consumer.commit(offsets=offsets, asynchronous=False) or []:
                     if tp.error is not None:
@@ -483,6 +505,7 @@ class Owner:
                 consumer.resume([TopicPartition(*place)])
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._unanswered = False
         failed = error or next((tp.error for tp in partitions if tp.error is not None), None)
         if failed is not None and failed.code() != KafkaError._NO_OFFSET:
             self._tell(self._reader.commit_failed, failed.name())
