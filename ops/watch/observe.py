@@ -13,6 +13,7 @@ from connectors.connector import Delivered, Outcome
 from consumers import facts
 from ops.watch import metrics
 from ops.watch.logs import LineBudget, logger
+from ops.watch.tally import Deliveries
 
 Kind = TypeVar("Kind", bound=Counter | Histogram)
 
@@ -20,7 +21,7 @@ Kind = TypeVar("Kind", bound=Counter | Histogram)
 class Observation:
     """An observer: call it with every fact. It counts in ``registry`` (one of its own by default) and logs.
 
-    Quick (2-4 µs a settled delivery, most of it Prometheus' own locks), thread-safe, and never raises: a fact it
+    Quick (about 1 µs a settled delivery), thread-safe, and never raises: a fact it
     cannot take is counted nowhere and logged once a second at most. Log lines go where ``ops.watch.logs.configure``
     says.
     """
@@ -29,12 +30,11 @@ class Observation:
         self.registry = CollectorRegistry() if registry is None else registry
         of = self.registry
         self._reasons = metrics.Reasons()
-        self._deliveries = _Children(metrics.counter(metrics.DELIVERIES, of).labels)
+        self._deliveries = Deliveries()
+        of.register(self._deliveries)
         self._held = _Children(metrics.counter(metrics.DELIVERIES_HELD, of).labels)
-        self._delivery_seconds = _Children(metrics.histogram(metrics.DELIVERY_SECONDS, of).labels)
         self._calls = _Children(metrics.counter(metrics.CALLS, of).labels)
         self._call_seconds = _Children(metrics.histogram(metrics.CALL_SECONDS, of).labels)
-        self._event_age = _Children(metrics.histogram(metrics.EVENT_AGE, of).labels)
         self._not_ours = _Children(metrics.counter(metrics.NOT_OURS, of).labels)
         self._dead_letters = _Children(metrics.counter(metrics.DEAD_LETTERS, of).labels)
         self._letters_closed = _Children(metrics.counter(metrics.DEAD_LETTERS_CLOSED, of).labels)
@@ -116,20 +116,21 @@ class Observation:
         self._quotas.of[connection] = quota_used
 
     def _delivery_settled(self, fact: facts.DeliverySettled) -> None:
-        outcome = fact.outcome
-        self._deliveries.of(
-            fact.subscription, fact.connection, fact.action, _word(outcome), self._reason(outcome)
-        ).inc()
-        self._delivery_seconds.of(fact.connection).observe(fact.seconds)
-        self._event_age.of(fact.subscription).observe(max(0.0, fact.age_seconds))
-        if type(outcome) is not Delivered:
+        # the one fact that comes for every event: see ops/watch/tally.py
+        outcome, age_s = fact.outcome, fact.age_seconds
+        is_delivered = type(outcome) is Delivered
+        word, reason = ("delivered", "") if is_delivered else (_word(outcome), self._reason(outcome))
+        self._deliveries.add(
+            (fact.subscription, fact.connection, fact.action, word, reason), fact.seconds, age_s if age_s > 0 else 0.0
+        )
+        if not is_delivered:
             self._log.debug(
                 "delivery_settled",
                 subscription=fact.subscription,
                 action=fact.action,
                 event_type=fact.event,
-                outcome=_word(outcome),
-                reason=self._reason(outcome),
+                outcome=word,
+                reason=reason,
                 attempts=fact.attempts,
             )
 

@@ -23,6 +23,7 @@ from connectors.connector import Delivered, Rejected, RetryLater, Skipped, Unava
 from consumers import facts
 from ops.watch import health, logs, metrics
 from ops.watch.observe import Observation, in_short
+from ops.watch.tally import Deliveries
 from schemas.errors import RefusedError
 
 
@@ -110,6 +111,41 @@ def test_facts_are_counted_under_the_names_of_the_list(lines: io.StringIO) -> No
     assert value("backbone_deadletter_closed_total", {"subscription": "crm-contacts", "outcome": "delivered"}) == 1
     shown = {metric.name for metric in observation.registry.collect()}
     assert shown == {metric.name.removesuffix("_total") for metric in metrics.METRICS}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("ab"), st.sampled_from("xy"), st.sampled_from(["delivered", "rejected"]),
+            st.one_of(st.floats(0, 100), st.sampled_from(metrics.SECONDS)),
+            st.one_of(st.floats(0, 1e6), st.sampled_from(metrics.AGES)),
+        ),
+        max_size=30,
+    )
+)  # fmt: skip
+def test_deliveries_are_counted_as_the_library_would_count_them(
+    settled: list[tuple[str, str, str, float, float]],
+) -> None:
+    ours, theirs, tally = CollectorRegistry(), CollectorRegistry(), Deliveries()
+    ours.register(tally)
+    counter = metrics.counter(metrics.DELIVERIES, theirs)
+    seconds_of = metrics.histogram(metrics.DELIVERY_SECONDS, theirs)
+    ages = metrics.histogram(metrics.EVENT_AGE, theirs)
+    for subscription, connection, outcome, seconds, age_s in settled:
+        tally.add((subscription, connection, "action", outcome, ""), seconds, age_s)
+        counter.labels(subscription, connection, "action", outcome, "").inc()
+        seconds_of.labels(connection).observe(seconds)
+        ages.labels(subscription).observe(age_s)
+    assert samples(ours) == samples(theirs)
+
+
+def samples(registry: CollectorRegistry) -> set[tuple[str, tuple[tuple[str, str], ...], float]]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items())), round(sample.value, 6))
+        for metric in registry.collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
 
 
 def test_no_metric_has_a_label_outside_the_short_list() -> None:
