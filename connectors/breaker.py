@@ -51,18 +51,23 @@ def verdict(outcomes: Sequence[Outcome]) -> Verdict:
     return "worked" if there and not quiet else "neither"
 
 
+OPEN_S = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circuit:
     """How patient a breaker is. ``slow_s``: a call that takes longer is slow."""
 
-    open_s: float = 60.0
-    open_max_s: float = 300.0
+    open_s: float = OPEN_S
+    open_max_s: float = 5 * OPEN_S
     slow_s: float = 10.0
 
     @classmethod
-    def of(cls, open_s: float | None) -> Circuit:
-        """One that stays open for so long at first, five times that at most; None: as by default."""
-        return cls() if open_s is None else cls(open_s=open_s, open_max_s=5 * open_s)
+    def of(cls, *, open_s: float | None, total_s: float) -> Circuit:
+        """One that stays open for ``open_s`` at first (None: as by default) and five times that at most; slow is what
+        takes half of ``total_s``, the bound on a call."""
+        first = OPEN_S if open_s is None else open_s
+        return cls(open_s=first, open_max_s=5 * first, slow_s=total_s / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ class Connection:
         self._observer = observer
         self._deadlines = Deadlines(total.total_seconds() + 5)
         self._clock, self._wall, self._chance = clock, wall, chance
-        self._breaker = Breaker(circuit or Circuit(slow_s=total.total_seconds() / 2), chance)
+        self._breaker = Breaker(circuit or Circuit.of(open_s=None, total_s=total.total_seconds()), chance)
         self._circuit_reason = ""
         self._pacing = Pacing(quota or Quota(), calls_max=max(1, IN_FLIGHT // kind.batch_max))
         self._seats: dict[Party, Seat] = {}

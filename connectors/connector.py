@@ -117,6 +117,7 @@ class Connector(Protocol):
     ``pause_until`` is a time of ``time.monotonic()`` (seconds; 0.0: no pause) before which the vendor asked not to be
     called: from Retry-After and its quota headers, also those on a success. The connector only raises it; the runtime
     reads it before each call and holds the connection's calls until then. ``deliver`` itself does not wait for it.
+    A connector that knows how much of the vendor's quota is used may say so in ``quota_used`` (0..1, or None).
     """
 
     pause_until: float

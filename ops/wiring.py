@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from connectors.breaker import Circuit
@@ -33,6 +34,10 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+CALL_S = 20.0
+"""The bound on a call of a connector whose settings have none (``timeout_s``)."""
 
 
 class Wiring:
@@ -94,13 +99,16 @@ class Wiring:
         if kind is None:
             raise InputError(f"The connection '{name}' needs the connector '{resolved.connector}': install it.")
 
+        settings = resolved.settings(kind)
+        total_s = float(getattr(settings, "timeout_s", CALL_S))
         connection = Connection(
             name,
             kind,
-            kind.open(resolved.settings(kind)),
+            kind.open(settings),
             observer=self._connection_changed(name),
             quota=resolved.quota,
-            circuit=Circuit.of(resolved.circuit_open_s),
+            circuit=Circuit.of(open_s=resolved.circuit_open_s, total_s=total_s),
+            total=timedelta(seconds=total_s),
         )
         self._opened(connection)
         return connection
