@@ -1,0 +1,163 @@
+"""What became of an event, asked as a person would: real workers, the ledger beside them, killed and made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from ops.ledger import tables
+from ops.ledger.database import open_engine
+from tests.conftest import Stack
+from tests.integration.world import World, new_world
+from tests.ops.ledgers import address_of
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named": "trace"}
+
+
+@pytest.fixture
+def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
+    """A world that keeps a ledger, and whose things have an e-mail address for an entity."""
+    world = new_world(tmp_path, stack, prefix)
+    project = world.folder / "backbone.toml"
+    project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
+    contract = world.folder / "events" / world.name / "ThingChanged.avsc"
+    schema = json.loads(contract.read_text())
+    schema["fields"][0]["personal_data"] = "email"
+    contract.write_text(json.dumps(schema))
+    world.write_subscription()
+    subscription = world.folder / "subscriptions" / f"{world.subscription}.yaml"
+    subscription.write_text(
+        subscription.read_text() + "personal_data: {allow: [email], purpose: to keep things in step}\n"
+    )
+    try:
+        world.prepare()
+        yield world
+    finally:
+        world.close()
+
+
+def said(world: World, *words: str) -> Any:
+    return json.loads(world.backbone(*words, "--output", "json"))["data"]
+
+
+def delivery(world: World, question: str) -> dict[str, Any]:
+    """The one subscription's part of the one event."""
+    (event,) = said(world, "trace", question)["events"]
+    (found,) = event["deliveries"]
+    return dict(found)
+
+
+def contents(world: World) -> tuple[set[tuple[Any, ...]], dict[str, int]]:
+    """How each event of this world ended, and what the ranges count together."""
+    engine = open_engine(address_of(world.folder, "sqlite:///l.db"), writes=False)
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("receipts"):
+                return set(), {}
+            mine = tables.receipts.c.subscription == world.subscription
+            columns = [tables.receipts.c[name] for name in ("event_id", "outcome", "action", "origin_offset")]
+            receipts = {tuple(row) for row in connection.execute(sa.select(*columns).where(mine))}
+            counted = [sa.func.sum(tables.ranges.c[name]) for name in tables.COUNTS]
+            query = sa.select(*counted).where(
+                tables.ranges.c.subscription == world.subscription, tables.ranges.c.topic == world.topic
+            )
+            row = connection.execute(query).one()
+            return receipts, {name: int(count or 0) for name, count in zip(tables.COUNTS, row, strict=True)}
+    finally:
+        engine.dispose()
+
+
+def has_more(world: World, some: int) -> bool:
+    return len(contents(world)[0]) > some
+
+
+def test_an_event_is_followed_from_the_topic_to_the_vendor_and_back(world: World) -> None:
+    world.publish(3, keys=3)
+    waiting = delivery(world, "thing-1/1")
+    assert (waiting["state"], waiting["steps"]) == ("waiting", [])
+    world.vendor.misbehave(REFUSED)
+    worker = world.start_worker("ledger")
+    world.wait_until_caught_up()
+    (letter,) = eventually(world.letters, 40, about="the refused event set aside")
+    eventually(lambda: len(said(world, "receipt", "list")) == 3, 40, poll_s=0.5, about="three receipts in the ledger")
+    refused = (dict(letter.headers)["ce_id"] or b"").decode()
+    found = delivery(world, refused)
+    assert found["state"] == "rejected"
+    assert found["dead_letter"]["id"] == str(letter.origin)
+    (fine, other) = [f"thing-{n}/1" for n in range(3) if f"thing-{n}/1" != refused]
+    found = delivery(world, fine)
+    assert (found["state"], found["dead_letter"]) == ("delivered", None)
+    (step,) = found["steps"]
+    assert step["reference"] is not None
+    assert (step["attempts"], step["action"], step["body_fields"]) == (1, "contact.upsert", ["plan"])
+
+    # the key is an e-mail address: found by it, and nowhere to be read
+    key = fine.partition("/")[0]
+    by_key = said(world, "trace", f"thing_id={key}")["events"]
+    assert [one["id"] for one in by_key] == [fine]
+    assert [one["event_id"] for one in said(world, "receipt", "list", "--entity", key)] == [fine]
+    for shown in (
+        world.backbone("receipt", "list"),
+        json.dumps(said(world, "receipt", "list", "--key", f"thing_id={key}")),
+    ):
+        assert f"{key}/1" in shown
+        assert key not in shown.replace(f"{key}/1", "")
+    assert key.encode() not in (world.folder / "l.db").read_bytes().replace(f"{key}/1".encode(), b"")
+
+    (row,) = said(world, "deadletter", "list", world.subscription)
+    change = said(world, "deadletter", "redrive", world.subscription, "--cause", row["fingerprint"], "--apply", "--yes")
+
+    def redriven() -> dict[str, Any] | None:
+        found = delivery(world, refused)
+        return found if found["state"] == "delivered" else None
+
+    found = eventually(redriven, 40, poll_s=0.5, about="the redrive's receipt in the ledger")
+    assert [(one["outcome"], one["change_id"]) for one in found["steps"]] == [
+        ("rejected", None), ("delivered", change["id"]),
+    ]  # fmt: skip
+    assert found["dead_letter"] is None
+    assert [one["event_id"] for one in said(world, "receipt", "list", "--change", change["id"])] == [refused]
+    assert said(world, "receipt", "list", "--subscription", world.subscription, "--outcome", "rejected") == []
+    assert other in {one["event_id"] for one in said(world, "receipt", "list", "--outcome", "delivered")}
+    assert worker.stop() == 0
+
+
+def test_whatever_is_killed_every_event_has_one_receipt_and_a_lost_ledger_is_made_again(world: World) -> None:
+    world.publish(5000)
+    total = sum(map(len, world.published.values()))
+    for _ in range(2):
+        some = len(contents(world)[0])
+        worker = world.start_worker("ledger")
+        eventually(partial(has_more, world, some), 60, poll_s=0.05, about="the ledger being written")
+        worker.kill()
+        assert len(contents(world)[0]) < total, "it was killed too late to be in the middle"
+    worker = world.start_worker("ledger")
+    world.wait_until_caught_up()
+    expected = {f"{key}/{number}" for key, numbers in world.published.items() for number in numbers}
+
+    def written() -> tuple[set[tuple[Any, ...]], dict[str, int]] | None:
+        found = contents(world)
+        return found if len(found[0]) == total and sum(found[1].values()) >= total else None
+
+    receipts, counts = eventually(written, 60, poll_s=0.2, about="every receipt and range in the ledger")
+    assert {event for event, *_ in receipts} == expected
+    assert {outcome for _, outcome, *_ in receipts} == {"delivered"}
+    # what was finished before a kill and not committed is counted as earlier: its receipt is there
+    assert counts["delivered"] + counts["earlier"] == total
+    assert worker.stop() == 0
+    for suffix in ("", "-wal", "-shm"):
+        (world.folder / f"l.db{suffix}").unlink(missing_ok=True)
+    worker = world.start_worker("ledger")
+    again, counted = eventually(written, 90, poll_s=0.2, about="the ledger made again from the receipts")
+    assert again == receipts
+    assert counted == counts
+    assert worker.stop() == 0
