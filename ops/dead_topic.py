@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An open letter and where it stands in the dead topic. The letter is without its bytes: its headers are those
-    that say what event it is."""
+    """An open letter, where it stands in the dead topic and since when (ms, the topic's own time). The letter is
+    without its bytes: its headers are those that say what event it is."""
 
     letter: DeadLetter
     partition: int
     offset: int
+    written_at: int = 0
 
     @property
     def lane(self) -> tuple[str, int, bytes | None] | None:
@@ -100,7 +101,7 @@ class DeadTopic:
                 self.closed[origin] = gone
         else:
             bare = replace(letter, value=None, headers=tuple(h for h in letter.headers if h[0].startswith("ce_")))
-            self.open[origin] = Standing(bare, partition, offset)
+            self.open[origin] = Standing(bare, partition, offset, record.timestamp)
 
     def full(self, standings: Iterable[Standing]) -> dict[Origin, DeadLetter]:
         """These letters with their bytes; those that were closed or replaced since the last ``refresh`` may be

@@ -57,7 +57,7 @@ def discard_plan(app: App, name: str, choice: Choice, *, rate: float = 0.0) -> P
             f"{are(behind, 'letter')} parked behind them and stay{'s' if behind == 1 else ''} so: "
             f"backbone deadletter redrive {name}"
         )
-    waiting = waiting_in_inbox(app, name)
+    waiting = waiting_in_inbox(app, name, dead.open)
     on_their_way = sum(one.letter.origin in waiting for one in chosen)
     if on_their_way:
         summary.append(f"{are(on_their_way, 'letter')} in the inbox by a redrive and may be delivered all the same")

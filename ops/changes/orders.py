@@ -98,9 +98,12 @@ def sent_before(app: App, plan: Plan, ends: Mapping[str, int]) -> dict[Origin, i
     return {order.origin: order.redrives for order, _ in orders_of(app, plan, ends)}
 
 
-def waiting_in_inbox(app: App, name: str) -> dict[Origin, str]:
-    """Letters that a redrive has written to the inbox and nobody has dealt with yet, with the change that did: sent
-    once more they would be delivered twice. Blocks."""
+def waiting_in_inbox(app: App, name: str, open_letters: Mapping[Origin, Standing]) -> dict[Origin, str]:
+    """Open letters that a redrive has written to the inbox and nothing has come of yet, with the change that did: sent
+    once more they would be delivered twice. Blocks.
+
+    What came of an order may be known before its offset is committed: a letter that was written after it is its
+    answer (both times are the broker's)."""
     topic = f"{name}.inbox"
     commits = {partition: one for (of, partition), one in committed(app, name).items() if of == topic}
     done = {partition: decode_runs(one.offset, one.metadata) for partition, one in commits.items()}
@@ -110,6 +113,9 @@ def waiting_in_inbox(app: App, name: str) -> dict[Origin, str]:
         if any(start <= record.offset < end for start, end in done.get(record.partition, ())):
             continue
         parsed = parse_inbox(record)
-        if parsed is not None and parsed[0].kind == "redrive":
+        if parsed is None or parsed[0].kind != "redrive":
+            continue
+        standing = open_letters.get(parsed[0].origin)
+        if standing is not None and standing.written_at < record.timestamp:
             waiting[parsed[0].origin] = parsed[0].change
     return waiting

@@ -61,7 +61,7 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
     dead.refresh()
     check_unchanged(plan, dead.open)
     if not plan.details["again"]:
-        waiting = waiting_in_inbox(app, plan.subject)
+        waiting = waiting_in_inbox(app, plan.subject, dead.open)
         sent = [one for one, _, _, _ in plan.details["letters"] if origin_of(one) in waiting]
         if sent:
             raise RefusedError(

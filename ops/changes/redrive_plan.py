@@ -63,7 +63,7 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
             summary.append(f"with {counted(len(complete) - len(chosen), 'letter')} parked behind them")
         chosen = complete
     if not how.again:
-        chosen = _without_waiting(app, chosen, name, summary)
+        chosen = _without_waiting(app, chosen, dead, name, summary)
     if len(chosen) > LETTERS_MAX:
         summary.append(f"the first {LETTERS_MAX:,} of {len(chosen):,}; redrive the others afterwards")
         chosen = chosen[:LETTERS_MAX]
@@ -143,9 +143,11 @@ def _without_gone(app: App, chosen: list[Standing], name: str, summary: list[str
     return [one for one in chosen if one.letter.origin not in gone]
 
 
-def _without_waiting(app: App, chosen: list[Standing], name: str, summary: list[str]) -> list[Standing]:
+def _without_waiting(
+    app: App, chosen: list[Standing], dead: DeadTopic, name: str, summary: list[str]
+) -> list[Standing]:
     """Letters that an earlier redrive has sent and that wait in the inbox are on their way already."""
-    waiting = waiting_in_inbox(app, name)
+    waiting = waiting_in_inbox(app, name, dead.open)
     changes = sorted({waiting[one.letter.origin] for one in chosen if one.letter.origin in waiting})
     if changes:
         count = sum(one.letter.origin in waiting for one in chosen)
