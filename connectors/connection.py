@@ -50,8 +50,9 @@ class ConnectionView:
     """A connection as people see it: of one process, at one moment.
 
     ``until``: when it is asked again (epoch seconds), None when only an event or a person ends the state.
-    ``in_flight``: deliveries asked and not answered. ``quota_used``: 0..1 of the rate's burst of this process, else of
-    the vendor's own quota; None when neither is known. ``waiting``: subscriptions that want a call and may not yet."""
+    ``in_flight``: deliveries asked and not answered. ``quota_used``: 0..1 of this process's share of the rate lately (1
+    while it keeps somebody waiting), else of the vendor's own quota; None when neither is known. ``waiting``:
+    subscriptions that want a call and may not make it yet."""
 
     name: str
     state: ConnectionState = "running"

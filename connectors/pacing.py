@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import exp
 
 from schemas.duration import parse_duration
 from schemas.errors import InputError
@@ -89,9 +90,25 @@ class Meter:
         """A token that was taken was not used."""
         self._paid_until -= self._every_s
 
-    def used(self, now: float) -> float:
-        """How much of the burst is taken, 0..1."""
-        return min(1.0, max(0.0, self._paid_until - now) / (self._burst * self._every_s))
+
+class Recent:
+    """How many tokens were taken lately: each counts less with time, by e in ``seconds``."""
+
+    __slots__ = ("_at", "_count", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._count, self._at, self._seconds = 0.0, 0.0, seconds
+
+    def add(self, count: float, now: float) -> None:
+        self._count, self._at = self.count(now) + count, now
+
+    def give_back(self) -> None:
+        """The last one was not used."""
+        self._count -= 1
+
+    def count(self, now: float) -> float:
+        """Taken evenly it is rate x ``seconds``."""
+        return self._count * exp((self._at - now) / self._seconds)
 
 
 class Party:
@@ -120,8 +137,11 @@ class Pacing:
         self._slots = self._background_slots = 1
         self._all: Meter | None = None
         self._background: Meter | None = None
+        self._recent: Recent | None = None
+        self._total = 1.0
         if quota.rate is not None:
             self._all, self._background = Meter(1.0, 1.0), Meter(1.0, 1.0)
+            self._recent = Recent(quota.rate.seconds)
         self._divide(0.0)
 
     @property
@@ -160,6 +180,8 @@ class Pacing:
         for meter in (self._all, self._background)[: kind + 1]:
             if meter is not None:
                 meter.take(now)
+        if self._recent is not None:
+            self._recent.add(1, now)
         self._virtual[kind] = start = max(self._virtual[kind], party.finish[kind])
         party.finish[kind] = start + 1 / max(party.share, SHARE_MIN)
         if background:
@@ -182,6 +204,8 @@ class Pacing:
         for meter in (self._all, self._background)[: background + 1]:
             if meter is not None:
                 meter.give_back()
+        if self._recent is not None:
+            self._recent.give_back()
         party.finish[background] -= 1 / max(party.share, SHARE_MIN)
 
     def turns(self, now: float) -> list[Party]:
@@ -215,11 +239,17 @@ class Pacing:
         return sum(any(party.wants) for party in self._parties)
 
     def used(self, now: float) -> float | None:
-        """How much of this process's share of the rate is used now, 0..1; None without a rate."""
-        return None if self._all is None else self._all.used(now)
+        """How much of this process's share of the rate was used lately, 0..1, and 1 while it keeps somebody waiting;
+        None without a rate."""
+        rate = self._quota.rate
+        if rate is None or self._all is None or self._recent is None:
+            return None
+        if now < self._all.ready_at and self.waiting:
+            return 1.0
+        return min(1.0, self._recent.count(now) / (rate.count * self._total))
 
     def _divide(self, now: float) -> None:
-        total = min(1.0, max(SHARE_MIN, sum(party.share for party in self._parties)))
+        total = self._total = min(1.0, max(SHARE_MIN, sum(party.share for party in self._parties)))
         quota = self._quota
         self._slots = max(1, int(quota.concurrency * total)) if quota.concurrency is not None else self._calls_max
         self._background_slots = max(1, int(self._slots * quota.background))

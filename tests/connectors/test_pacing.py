@@ -171,6 +171,19 @@ def test_a_call_that_is_not_made_costs_nothing_of_the_quota() -> None:
     assert crowd.pacing.next_at(0.0) is not None
 
 
+@pytest.mark.parametrize(("share", "every_s", "used"), [(1.0, 0.125, 1.0), (1.0, 0.25, 0.5), (0.5, 0.5, 0.5)])
+def test_how_much_of_the_rate_is_used_is_said_as_a_part_of_this_processs_share(
+    share: float, every_s: float, used: float
+) -> None:
+    crowd = Crowd(Quota(rate=Rate(80, 10)), {"a": share})
+    for _ in range(400):
+        assert crowd.ask("a")
+        crowd.pacing.end(background=False)
+        crowd.now += every_s
+    assert crowd.pacing.used(crowd.now) == pytest.approx(used, rel=0.05)
+    assert Crowd(Quota(), {"a": 1.0}).pacing.used(0.0) is None
+
+
 def test_concurrency_is_shared_and_at_least_one() -> None:
     crowd = Crowd(Quota(concurrency=10), {"a": 0.25})
     assert crowd.pacing.slots == 2
