@@ -87,6 +87,11 @@ def status(app: App, name: str | None) -> None:
 
     Exit code 0 whatever it finds; to be told by an exit code: backbone lag --fail-over 60s, backbone deadletter list
     --fail-on.
+
+    JSON: problems, each with kind, subject, cause, age_s, owner, command and where it says something subscriptions,
+    origin, key, waiting, until, eta_s; and subscriptions, each with name, state, version, owner, connection, members,
+    lag, lag_seconds, slo_seconds, dead_letters, held_keys, parked_keys, records_per_second, eta_seconds, held_by,
+    problems. With NAME: that one in full.
     """
     from ops import diagnosis
     from ops.look import take

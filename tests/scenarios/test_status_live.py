@@ -23,6 +23,7 @@ pytestmark = pytest.mark.integration
 def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
     world = new_world(tmp_path, stack, prefix)
     try:
+        world.write_subscription("{on_dead_letter: park_key}")
         world.prepare()
         yield world
     finally:
@@ -48,6 +49,12 @@ def account(world: World) -> dict[str, Any]:
 
 def held_key(world: World, key: str) -> list[dict[str, Any]]:
     return [row for row in asked(world, "status", world.subscription)["held"] if row["key"] == key]
+
+
+def parked_key(world: World) -> dict[str, Any] | None:
+    """The parked key, once both of its later events wait behind it."""
+    rows = asked(world, "status", world.subscription)["parked"]
+    return dict(rows[0]) if rows and rows[0]["waiting"] == 2 else None
 
 
 def refused(world: World, calls: int) -> bool:
@@ -104,5 +111,16 @@ def test_what_holds_a_subscription_is_named_and_a_person_ends_it(world: World) -
     assert f"{held[0]['origin']}, {world.event} of {key}: an attempt failed" in said
     world.vendor.reset()
     world.wait_until_caught_up(90)
+
+    world.vendor.misbehave({"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR"})
+    with world.publisher() as publisher:
+        for number in (1, 2, 3):  # of one key: the first is refused, the others wait for it
+            data = {"thing_id": "thing-parked", "number": number}
+            publisher.publish_data(world.contract, data, source="test", id=f"parked/{number}").result(30)
+    eventually(lambda: "parked key" in held_by(world), 40, poll_s=1, about="the parked key in status")
+    parked = eventually(lambda: parked_key(world), 20, poll_s=1, about="what waits behind the parked key")
+    assert (parked["key"], parked["event"], parked["why"]) == ("thing-parked", world.event, "parked")
+    assert parked["held_seconds"] is not None, "since its dead letter was written"
+    assert "backbone_keys_parked" in metrics(worker)
     assert worker.stop() == 0
     assert account(world)["state"] == "unused", "it has said that it left"
