@@ -81,9 +81,10 @@ class Member:
         protocol: str = "consumer",
         resolve: Callable[[Mapping[Place, int | None]], Mapping[Place, Begin | NoPosition]] | None = None,
         log: logging.Logger | None = None,
+        reader: Reader | None = None,
         **settings: object,
     ) -> None:
-        self.cluster, self.reader = cluster, Reader()
+        self.cluster, self.reader = cluster, reader or Reader()
         self.started: dict[Place, int] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

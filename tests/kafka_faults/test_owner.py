@@ -4,7 +4,7 @@ twice or for somebody else, and what cannot heal by itself stops the subscriptio
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from consumers.assignment import Commit, Place
 from consumers.control import Begin, NoPosition
 from producers.kafka import Acknowledged, RecordProducer
 from schemas.errors import UnreachableError
-from tests.kafka_faults.member import Member, committed, from_the_beginning
+from tests.kafka_faults.member import Member, Reader, committed, from_the_beginning
 from tests.kafka_faults.mock_cluster import CUT, Api, MockCluster
 from tests.waiting import eventually
 
@@ -328,6 +328,7 @@ class Broken(logging.Logger):
         raise RuntimeError("the log is full")
 
 
+@with_one_protocol
 def test_what_callbacks_raise_loses_no_record(
     cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
 ) -> None:
@@ -352,4 +353,31 @@ def test_what_callbacks_raise_loses_no_record(
     member.has_read(200)
     assert len(asked) == 2
     assert [record.offset for record in member.reader.records] == list(range(200))
+    assert member.reader.stops == []
+
+
+class Forgetful(Reader):
+    """Fails when it is told for the first time that partitions are lost."""
+
+    failures = 0
+
+    @property
+    def lost(self) -> Callable[[Sequence[Place]], None]:  # type: ignore[override]
+        if not self.failures:
+            self.failures += 1
+            raise ZeroDivisionError
+        return super().lost
+
+
+@with_one_protocol
+def test_a_callback_with_a_fault_of_its_own_costs_a_rejoin_and_no_record(
+    cluster: MockCluster, join: Join, write: Write, topic: str
+) -> None:
+    write(3)
+    member = join(topic, reader=Forgetful())
+    member.has_read(3)
+    cluster.fail_next(Api.OFFSET_COMMIT, STALE["ILLEGAL_GENERATION"])
+    member.commit()
+    member.has_read(6)
+    assert [record.offset for record in member.reader.records] == [0, 1, 2, 0, 1, 2]
     assert member.reader.stops == []

@@ -20,7 +20,6 @@ from producers.kafka import RecordProducer
 from schemas.codec import SchemaWanted
 from schemas.event import Record
 from tests.consumers.flow_rig import JsonPipeline, subscription
-from tests.consumers.shop import NOTES
 from tests.kafka_faults.member import committed, from_the_beginning
 from tests.kafka_faults.mock_cluster import Api, MockCluster
 from tests.waiting import eventually_async
