@@ -101,7 +101,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     who = f"{socket.gethostname()}/{os.getpid()}"
     client = {"client.id": f"backbone-{who.replace('/', '-')}"}  # what `status` and the brokers' logs call this member
     kafka = client | app.context.kafka
-    producer = RecordProducer(kafka, block_s=0)
+    producer = RecordProducer(kafka, block_s=0, served=True)
 
     def follow(name: str, runtime: Runtime) -> None:
         def oldest_s() -> float:

@@ -162,14 +162,14 @@ def test_what_is_sent_again_keeps_the_order_of_the_sends_and_stands_before_anyth
     """The client gives back what it has queued before what is under way: the other way round than it was sent."""
     topic = cluster.make_topic("t")
     settled(producer, topic, b"0")
-    cluster.slow(50)
+    cluster.slow(300)
     got: list[Settled] = []
-    count = 3_000
+    count = 12_200
     broken = producer._client
     for number in range(1, count):
         producer.send(topic, b"k", b"%d" % number, None, on_settled=got.append)
-        if number == 2_000:
-            eventually(lambda: cluster.requests(Api.PRODUCE) > 1, about="records under way")
+        if number == 12_000:  # more than a batch: some are under way, the rest is queued
+            eventually(lambda: cluster.requests(Api.PRODUCE) > 1, poll_s=0.005, about="records under way")
             break_for_good(broken.producer)
     assert producer._client is not broken, "it waited for the new client instead of failing"
     cluster.slow(0)
@@ -243,6 +243,46 @@ def test_threads_that_send_while_it_breaks_again_and_again_have_every_taken_reco
         thread.join()
     assert producer.flush(15) == 0
     assert set(counts.values()) == {1}
+
+
+def test_a_served_producer_settles_in_the_thread_that_serves_it_and_once_also_while_its_client_breaks(
+    cluster: MockCluster, closing: Callable[[Callable[[], object]], None]
+) -> None:
+    producer = RecordProducer({"bootstrap.servers": cluster.bootstrap}, served=True)
+    closing(lambda: producer.close(0))
+    topic, here = cluster.make_topic("t"), threading.get_ident()
+    told: list[tuple[int, int]] = []
+
+    def send(number: int) -> None:
+        producer.send(
+            topic, b"k", b"%d" % number, None, on_settled=lambda _: told.append((number, threading.get_ident()))
+        )
+
+    def served(count: int) -> bool:
+        producer.serve()
+        return len(told) >= count
+
+    for number in range(100):
+        send(number)
+    eventually(lambda: served(100), poll_s=0.001)
+    assert {thread for _, thread in told} == {here}
+    for number in range(100, 300):
+        send(number)
+        if number == 200:
+            break_for_good(producer._client.producer)
+    eventually(lambda: served(300), poll_s=0.001)
+    assert sorted(number for number, _ in told) == list(range(300))
+
+
+def test_what_nobody_serves_is_settled_all_the_same(
+    cluster: MockCluster, closing: Callable[[Callable[[], object]], None]
+) -> None:
+    producer = RecordProducer({"bootstrap.servers": cluster.bootstrap}, served=True)
+    closing(lambda: producer.close(0))
+    got: list[Settled] = []
+    producer.send(cluster.make_topic("t"), b"k", b"v", None, on_settled=got.append)
+    eventually(lambda: got)
+    assert isinstance(got[0], Acknowledged)
 
 
 def break_for_good(producer: Producer) -> None:
