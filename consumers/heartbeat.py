@@ -1,8 +1,8 @@
 """The topic ``backbone.heartbeat``: what each process does now. Pure: views in, records out, and back.
 
 One partition, retention of an hour, JSON values, key = the process; every process writes one record every
-``EVERY_S`` seconds and a tombstone when it leaves in an orderly way. It is for people and for the shares of a quota;
-nothing is delivered by it, and nothing is lost without it.
+``EVERY_S`` seconds and a tombstone when it leaves in an orderly way. It is for people: nothing is delivered by it, and
+nothing is lost without it.
 
 A heartbeat names records by their origin only. Keys, payloads and entities never stand in it: who may read the record
 reads it at its origin, and ``status`` masks it by its personal-data classes.

@@ -447,6 +447,32 @@ def test_what_the_workers_say_is_named_with_the_masked_key_of_the_record_at_its_
 
 
 @pytest.mark.integration
+def test_a_late_subscription_says_when_it_will_be_level_by_what_its_workers_finish_and_its_topics_gain(
+    broker: Broker, attach: Attach, prefix: str, beat: Callable[..., str]
+) -> None:
+    name = f"{prefix}.backlog"
+    topic = attach("backlog")
+    broker.produce(topic, 600, at_ms=int((time.time() - 3600) * 1000), linger_ms=20)
+    broker.commit(name, topic, {0: 0, 1: 0})
+    member = broker.join(name, topic)
+
+    def late(**view: Any) -> dict[str, Any]:
+        beat(SubscriptionView(name=name, partitions=2, **view))
+        found = backbone("status", "--output", "json").data["problems"]
+        (problem,) = [one for one in found if one["subject"] == name]
+        return dict(problem)
+
+    catching_up = late(records_per_s=10.0)
+    assert (catching_up["kind"], catching_up["eta_s"]) == ("catching_up", 60.0)
+    assert "600 offsets wait. It is catching up: level in about 1m." in catching_up["cause"]
+    assert late(records_per_s=0.0)["cause"].endswith("It does not get closer.")
+    broker.produce(topic, 1200, at_ms=int(time.time() * 1000), linger_ms=20)
+    faster = late(records_per_s=19.0)
+    assert faster["kind"] == "behind", "20 a second are written, 19 are finished"
+    member.close()
+
+
+@pytest.mark.integration
 def test_a_member_is_shown_with_what_its_process_said(
     broker: Broker, attach: Attach, prefix: str, beat: Callable[..., str]
 ) -> None:
