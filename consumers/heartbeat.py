@@ -38,7 +38,8 @@ T = TypeVar("T")
 class Held:
     """A key that does not go on. ``origin`` is ``topic/partition/offset`` of the record at its head, ``waiting`` how
     many records wait behind that; ``since`` and ``due`` (when it is tried again, if that is known) are seconds since
-    the epoch; ``reason`` is a code of a closed set, never text of a vendor."""
+    the epoch (``since`` 0: not known, a parked key is as old as its dead letter); ``reason`` is a code of a closed set,
+    never text of a vendor."""
 
     origin: str
     why: HeldWhy
