@@ -13,12 +13,14 @@ from consumers.control import TOPIC as CONTROL
 from consumers.control import AttachedSubscription, NoPosition, begin_at
 from consumers.heartbeat import TOPIC as HEARTBEAT
 from ops import holding
+from ops.connections import UNUSED
 from ops.problems import HOLDING, Case, Kind, Problem, problem, since_s, worst_first
 from ops.topics import LEDGER
 from ops.wording import counted, duration
 
 if TYPE_CHECKING:
     from consumers.control import ControlSnapshot
+    from ops.connections import ConnectionStatus
     from ops.lag.attached import Header
     from ops.lag.measure import PartitionLag
     from schemas.contract import Contracts
@@ -66,21 +68,48 @@ def missing_topics(contracts: Contracts | None, there: Iterable[str]) -> list[Pr
     return problems
 
 
-def built_in_problems(control: ControlSnapshot, now: datetime) -> list[Problem]:
-    """What is wrong with the backbone's own subscription, the ledger: nobody attaches it, so it is no case."""
+LEDGER_KEEPS = "It keeps the receipts for trace and receipt list; the other subscriptions go on."
+
+
+def built_in_problems(control: ControlSnapshot, ledger: ConnectionStatus, now: datetime) -> list[Problem]:
+    """What is wrong with the backbone's own subscription, the ledger: nobody attaches it, so it is no case. ``ledger``
+    is its database, over all workers."""
     found = control.detached.get(LEDGER)
     if found is None or found.state.state == "running":
-        return []
+        return _ledger_problems(ledger)
     by = f" By {found.state.by}." if found.state.by else ""
     return [
         Problem(
             kind="stopped" if found.state.state == "stopped" else "paused",
             subject=LEDGER,
-            cause=f"{_sentence(found.state.reason or f'It is {found.state.state}')}{by} "
-            "It keeps the receipts for trace and receipt list; the other subscriptions go on.",
+            cause=f"{_sentence(found.state.reason or f'It is {found.state.state}')}{by} {LEDGER_KEEPS}",
             age_s=since_s(found.state.at, now),
             owner="",
             command=f"backbone subscription resume {LEDGER}",
+        )
+    ]
+
+
+def _ledger_problems(ledger: ConnectionStatus) -> list[Problem]:
+    """Its database does not take receipts: they wait, and nobody else does."""
+    if ledger.state in ("running", UNUSED):
+        return []
+    reasons = {
+        "disk_full": "the disk is full: make room",
+        "no_ledger": "its tables are gone: delete what is left of it, and it is made again from the receipts",
+        "forbidden": "this user may not write it",
+    }
+    because = reasons.get(ledger.reason, ledger.reason or ledger.state)
+    where = f" {ledger.where}" if ledger.where else ""
+    tried = "It is tried once a minute. " if ledger.state == "stopped" else ""
+    return [
+        Problem(
+            kind="connection_stopped" if ledger.state == "stopped" else "connection_paused",
+            subject=LEDGER,
+            cause=f"The ledger cannot be written{where}: {because}. {tried}{LEDGER_KEEPS}",
+            age_s=None,
+            owner="",
+            command=f"backbone lag {LEDGER}",
         )
     ]
 

@@ -16,6 +16,7 @@ from ops.lag.cluster import Cluster
 from ops.lag.measure import GroupLag, LagReader
 from ops.origins import standing
 from ops.problems import Case, Problem, Sight, worst_first
+from ops.topics import LEDGER
 from ops.watch.heartbeats import Beats, read_heartbeats
 from ops.wording import in_context
 
@@ -82,7 +83,8 @@ def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime
         problems += holding.connection_problems(status_, now)
     if everything:
         problems += diagnosis.missing_topics(contracts, there)
-        problems += diagnosis.built_in_problems(control, now)
+        ledger = connection_status(LEDGER, control=None, beats=beats.fresh)
+        problems += diagnosis.built_in_problems(control, ledger, now)
     here = app.screen.context
     typed = [replace(one, cause=in_context(one.cause, here), command=in_context(one.command, here)) for one in problems]
     return Look(cases, worst_first(typed), beats, contracts)
