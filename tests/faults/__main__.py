@@ -52,10 +52,14 @@ def main() -> int:
         at=datetime.now(UTC), seed=given.seed, commit=commit, seconds=time.monotonic() - begun, verdicts=verdicts
     )
     print(report.table(result))
-    if given.act is None and not given.row:
+    whole = given.act is None and not given.row
+    if whole:
         report.write(result)
         say(f"written: {report.FILE.relative_to(ROOT)}")
     say(f"journals and logs: {FOLDER.relative_to(ROOT)}")
+    if whole and not (sum(v.duplicates for v in verdicts) and sum(v.letters for v in verdicts)):
+        say("I12: a whole run without one duplicate or without one dead letter has tested nothing")
+        return 1
     return 0 if all(verdict.verdict != "broken" for verdict in verdicts) else 1
 
 

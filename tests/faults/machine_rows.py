@@ -22,6 +22,8 @@ from tests.faults.writer import Writer
 from tests.waiting import eventually
 
 BACKLOG = 100_000
+DRAINED_S = 150.0
+"""The backlog is delivered in this time: two processes on a machine that also runs the vendor, the broker and us."""
 DISK_KIB = 512
 LEDGER_KIB = 64 << 10
 
@@ -52,6 +54,12 @@ def no_disks() -> str:
         return "file systems cannot be mounted here"
 
 
+def end_here(scene: Scene) -> None:
+    """No more events, and everything delivered: the workers must leave before their disk does."""
+    scene.group.publishing.stop()
+    converge(scene)
+
+
 def stalled(scene: Scene) -> Evidence:
     group = scene.group
     writer = Writer(group)
@@ -64,8 +72,10 @@ def stalled(scene: Scene) -> Evidence:
     peaks = {member.worker.log.stem: member.peak_mib for member in group.members}
     behind = group.lag()
     group.behave()
-    converge(scene)
+    group.healed()
+    group.wait_until_converged(DRAINED_S)
     return Evidence(
+        limit_s=DRAINED_S,
         seen={"records behind a stalled vendor": behind, "stalled calls": group.misbehaved()},
         findings=[checker.memory_below(peaks, MEMORY_MIB)],
     )
@@ -84,12 +94,10 @@ def disk_full(scene: Scene) -> Evidence:
         group.start_worker()
         all_members(scene)
         scene.hold(5)
-        converge(scene)
+        end_here(scene)
         for member in group.members:
             assert member.worker.process.poll() is None, "a worker ended"
-        warned = sum(
-            "cache" in str(line) and line.get("level") == "warning" for m in group.members for line in m.worker.lines()
-        )
+        warned = sum("not kept on disk" in str(line.get("event")) for m in group.members for line in m.worker.lines())
         for member in group.members:
             member.look()
             member.worker.stop()
@@ -127,7 +135,7 @@ def ledger_full(scene: Scene) -> Evidence:
         eventually(lambda: lag_of(scene.broker.bootstrap, LEDGER, DELIVERIES) < behind / 2, 90, poll_s=0.5,
                    about="the ledger to catch up")  # fmt: skip
         caught_up = time.monotonic() - begun
-        converge(scene)
+        end_here(scene)
         for member in group.members:
             member.look()
             member.worker.stop()
@@ -144,7 +152,8 @@ ROWS = (
         name="memory", act=5, fault=f"the vendor stalled and {BACKLOG:,} records behind it",
         expected=f"reading pauses; memory stays below {MEMORY_MIB:.0f} MiB; all of it is delivered afterwards",
         decisive="I9 RSS",
-        plans=(GroupPlan(name="m-memory", topic=Topic(name="memory.things", rate=0), timeout_s=5),), run=stalled,
+        plans=(GroupPlan(name="m-memory", topic=Topic(name="memory.things", rate=0), timeout_s=5,
+                         settings='circuit_open = "5s"'),), run=stalled,
     ),
     Row(
         name="disk-cache", act=5, fault="the disk of the schema cache is full",
