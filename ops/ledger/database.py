@@ -93,7 +93,7 @@ def _durable(connection: Any, _record: Any) -> None:
     # people read while we write, and what is committed is on disk before Kafka is told so
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA cache_size=-65536")
+    connection.execute("PRAGMA cache_size=-32768")
 
 
 def _begin_writing(connection: sa.Connection) -> None:

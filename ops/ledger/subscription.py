@@ -20,7 +20,7 @@ from consumers.subscription import Policies, Projected, Retry, Route, Subscripti
 from ops.app import CLUSTER_TIMEOUT_S
 from ops.ledger.connector import RANGE, RECEIPT, TYPE, LedgerSettings
 from ops.ledger.database import Address, parse_address, prepare
-from ops.ledger.store import delivery_key
+from ops.ledger.store import TEXT_MAX, delivery_key, storable
 from ops.ledger.tables import RANGE_FIELDS, RECEIPT_FIELDS
 from ops.topics import LEDGER
 from schemas.contract import engine_contracts
@@ -36,7 +36,11 @@ VERSION = hashlib.sha256(" ".join((*RECEIPT_FIELDS, *RANGE_FIELDS)).encode()).he
 
 
 def project_receipt(event: Event) -> Projected:
-    return Projected(action=RECEIPT, entity=delivery_key(event.data), body=event.data)
+    body = event.data
+    if any(type(value) is str and len(value) > TEXT_MAX for value in body.values()):
+        # a record's key may be as long as its producer liked, longer than the body of a delivery may be
+        body = {name: storable(value) if type(value) is str else value for name, value in body.items()}
+    return Projected(action=RECEIPT, entity=delivery_key(event.data), body=body)
 
 
 def project_range(event: Event) -> Projected:

@@ -135,12 +135,17 @@ async def test_a_closed_ledger_writes_nothing(store: Store) -> None:
 async def test_the_built_in_subscription_makes_a_row_of_each_receipt_and_range(
     connector: LedgerConnector, event: str, action: str, entity: str
 ) -> None:
+    """With a key as long as a foreign producer likes: it would have become a dead letter of the ledger."""
     contracts = engine_contracts()
     registry = open_registry("memory://ledger")
     for contract in contracts.values():
         registry.register(contract.subject, json.dumps(contract.schema))
     encoded = Encoder(registry).encode(
-        contracts[event], receipt(3) if action == RECEIPT else RANGE_FIELDS, id="r-1", source="crm", time=NOW
+        contracts[event],
+        receipt(3, record_key="k" * 100_000) if action == RECEIPT else RANGE_FIELDS,
+        id="r-1",
+        source="crm",
+        time=NOW,
     )
     record = Record(TOPIC, 2, 40, encoded.key, encoded.value, tuple(encoded.headers), 0)
     decoder = Decoder(registry, contracts=contracts)
