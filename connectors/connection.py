@@ -63,9 +63,10 @@ class ConnectionView:
     waiting: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    """One place taken. ``first``: alone after a pause, to see whether the vendor is back."""
+    """One place taken. ``first``: alone after a pause, to see whether the vendor is back. Not frozen: it is made per
+    call."""
 
     party: Party
     ticket: Ticket
@@ -97,8 +98,9 @@ class Seat:
     def try_enter(self, *, background: bool = False) -> bool:
         """Take a place for one call, if one may begin now; give it back with ``leave``. Never blocks. After False
         ``wake`` is called, on the loop and never from in here, when it is worth asking again."""
-        if self._connection._pacing.is_full:
-            self._party.wants[background] = True  # who leaves sees to those who want a place
+        pacing = self._connection._pacing
+        if pacing.is_full:
+            pacing.want(self._party, background=background)  # who leaves sees to those who want a place
             return False
         entry = self._connection._enter(self._party, background)
         if entry is None:

@@ -133,6 +133,7 @@ class Pacing:
         self._quota, self._calls_max = quota, calls_max
         self._parties: list[Party] = []
         self._virtual = [0.0, 0.0]
+        self._wishes = 0
         self._live_in_a_row = 0
         self._slots = self._background_slots = 1
         self._all: Meter | None = None
@@ -162,6 +163,7 @@ class Pacing:
 
     def leave(self, party: Party, now: float) -> None:
         """What it has in flight still has to be given back with ``end``."""
+        self.ask(party)
         self._parties.remove(party)
         self._divide(now)
 
@@ -173,14 +175,14 @@ class Pacing:
         """Take a turn for a call, if there is one for this party now; give it back with ``end``. False: it is
         remembered that the party wants one, until ``ask``."""
         kind = int(background)
-        if not self._is_free(kind, now) or not self._is_its_turn(party, kind, now):
+        if not self._is_free(kind, now) or (self._wishes and not self._is_its_turn(party, kind, now)):
             self.want(party, background=background)
             return False
-        party.wants[kind] = False
-        for meter in (self._all, self._background)[: kind + 1]:
-            if meter is not None:
-                meter.take(now)
-        if self._recent is not None:
+        self._forget(party, kind)
+        if self._all is not None and self._background is not None and self._recent is not None:
+            self._all.take(now)
+            if kind:
+                self._background.take(now)
             self._recent.add(1, now)
         self._virtual[kind] = start = max(self._virtual[kind], party.finish[kind])
         party.finish[kind] = start + 1 / max(party.share, SHARE_MIN)
@@ -193,7 +195,9 @@ class Pacing:
 
     def want(self, party: Party, *, background: bool) -> None:
         """Remember that the party wants a call, without trying."""
-        party.wants[background] = True
+        if not party.wants[background]:
+            party.wants[background] = True
+            self._wishes += 1
 
     def end(self, *, background: bool) -> None:
         """A call ended."""
@@ -219,7 +223,8 @@ class Pacing:
 
     def ask(self, party: Party) -> None:
         """Forget what it wanted: it is being asked."""
-        party.wants = [False, False]
+        self._forget(party, 0)
+        self._forget(party, 1)
 
     def next_at(self, now: float) -> float | None:
         """When the next call that somebody wants may begin: ``now`` or later. None: when one in flight has ended, or
@@ -236,7 +241,7 @@ class Pacing:
     @property
     def waiting(self) -> int:
         """How many subscriptions want a call and may not make it yet."""
-        return sum(any(party.wants) for party in self._parties)
+        return sum(any(party.wants) for party in self._parties) if self._wishes else 0
 
     def used(self, now: float) -> float | None:
         """How much of this process's share of the rate was used lately, 0..1, and 1 while it keeps somebody waiting;
@@ -279,8 +284,13 @@ class Pacing:
     def _background_is_due(self, now: float) -> bool:
         return self._live_in_a_row >= LIVE_IN_A_ROW and self._is_wanted(1) and self._is_free(1, now)
 
+    def _forget(self, party: Party, kind: int) -> None:
+        if party.wants[kind]:
+            party.wants[kind] = False
+            self._wishes -= 1
+
     def _is_wanted(self, kind: int) -> bool:
-        return any(party.wants[kind] for party in self._parties)
+        return self._wishes > 0 and any(party.wants[kind] for party in self._parties)
 
     def _start(self, party: Party, kind: int) -> float:
         return max(self._virtual[kind], party.finish[kind])
