@@ -157,7 +157,7 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         after = how.act(app, plan, Journal(store, plan, progressed))
     except ChangeCancelledError as cancelled:
         app.interrupted = said
-        progressed.state, progressed.after = "cancelled", dict(cancelled.after)
+        progressed.state, progressed.doing, progressed.after = "cancelled", "", dict(cancelled.after)
         store.keep(plan.id, progressed)
         _close_audit(app, plan, "partly_applied", cancelled.after | {"cancelled": True}, reason)
         raise

@@ -164,7 +164,7 @@ def _end(store: Store, change_id: str) -> None:
     with store.locked(change_id):
         progressed = store.progressed(change_id)
         if progressed.state == "applying":
-            progressed.state = "cancelled"
+            progressed.state, progressed.doing = "cancelled", ""
             store.keep(change_id, progressed)
 
 

@@ -25,6 +25,8 @@ def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
     project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
     try:
         yield world
+        for worker in world.workers:
+            worker.stop()  # the group of the ledger is shared: who was killed would stay in it for a while
     finally:
         world.close()
 
