@@ -19,7 +19,7 @@ def cluster() -> Iterator[MockCluster]:
 
 @pytest.fixture
 def producer(cluster: MockCluster) -> Iterator[RecordProducer]:
-    made = RecordProducer({"bootstrap.servers": cluster.bootstrap})
+    made = RecordProducer({"bootstrap.servers": cluster.bootstrap, "reconnect.backoff.max.ms": 100})
     yield made
     made.close(0)
 

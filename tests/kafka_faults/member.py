@@ -93,7 +93,7 @@ class Member:
             settings={
                 "bootstrap.servers": cluster.bootstrap,
                 "group.protocol": protocol,
-                "reconnect.backoff.max.ms": 200,
+                "reconnect.backoff.max.ms": 100,
                 **QUICK[protocol],
                 **settings,
             },

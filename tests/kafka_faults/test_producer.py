@@ -19,6 +19,15 @@ REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS, NOT_LEADER = 7, 19, 6
 OUT_OF_ORDER_SEQUENCE, DUPLICATE_SEQUENCE, PRODUCER_FENCED = 45, 46, 90
 
 
+REBUILD_S = 0.2
+
+
+@pytest.fixture(autouse=True)
+def rebuilt_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken client is rebuilt at most once in so many seconds; really once a second."""
+    monkeypatch.setattr("producers.kafka._REBUILD_S", REBUILD_S)
+
+
 def log_of(cluster: MockCluster, topic: str, count: int) -> list[tuple[bytes | None, bytes | None, Headers | None]]:
     """The first ``count`` records of partition 0: value, key, headers."""
     consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "reader"})
@@ -190,11 +199,11 @@ def test_a_client_that_breaks_again_is_not_rebuilt_without_end_and_what_breaks_i
     assert isinstance(unknown, SendFailed)
     assert (unknown.kind, unknown.error) == ("unknown", "OUT_OF_ORDER_SEQUENCE_NUMBER")
     second = producer._client
-    assert second.born - first.born >= 1
+    assert second.born - first.born >= REBUILD_S
     with pytest.raises(Backpressure, match=r"failed \(.*\) and is being rebuilt; nothing was sent"):
         eventually(lambda: producer.send(topic, b"k", b"later", None, on_settled=lambda _: None, block_s=0))
     settled(producer, topic, b"after")
-    assert producer._client.born - second.born >= 1
+    assert producer._client.born - second.born >= REBUILD_S
 
 
 def test_closing_a_producer_whose_client_broke_settles_everything_as_unknown_and_counts_it(

@@ -76,13 +76,13 @@ async def running(
         connection=Connection("crm", sub.connector, vendor, observer=lambda *_: None),
         producer=producer,
         receipts=None,
-        kafka={"bootstrap.servers": cluster.bootstrap, "reconnect.backoff.max.ms": 200},
+        kafka={"bootstrap.servers": cluster.bootstrap, "reconnect.backoff.max.ms": 100},
         resolve=from_the_beginning,
         started=lambda _: None,
         load_schema=no_schema,
         stopped=stops.append,
         observer=observer,
-        limits=Limits(commit_every_s=0.1, drain_s=2),
+        limits=Limits(commit_every_s=0.1, drain_s=0.5),
     )
     runtime.start()
     try:
