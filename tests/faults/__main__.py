@@ -6,6 +6,7 @@ Every row: inject, hold, heal, converge within 60 s, verdict. What each invarian
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -47,9 +48,15 @@ def main() -> int:
         print(f"{time.monotonic() - begun:6.1f} s  {sentence}", file=sys.stderr, flush=True)
 
     commit = report.commit()
-    verdicts = _run(chosen, given.seed, say)
+    loads = [0.0]
+    verdicts = _run(chosen, given.seed, say, loads)
     result = report.Result(
-        at=datetime.now(UTC), seed=given.seed, commit=commit, seconds=time.monotonic() - begun, verdicts=verdicts
+        at=datetime.now(UTC),
+        seed=given.seed,
+        commit=commit,
+        seconds=time.monotonic() - begun,
+        load=max(loads),
+        verdicts=verdicts,
     )
     print(report.table(result))
     whole = given.act is None and not given.row
@@ -63,7 +70,7 @@ def main() -> int:
     return 0 if all(verdict.verdict != "broken" for verdict in verdicts) else 1
 
 
-def _run(rows: list[Row], seed: int, say: report.Say) -> list[Verdict]:
+def _run(rows: list[Row], seed: int, say: report.Say, loads: list[float]) -> list[Verdict]:
     shutil.rmtree(FOLDER, ignore_errors=True)
     verdicts: dict[str, Verdict] = {}
     broker = Broker(FOLDER / "broker", seed=seed)
@@ -83,7 +90,9 @@ def _run(rows: list[Row], seed: int, say: report.Say) -> list[Verdict]:
             if here:
                 say(f"act {number}: {subject} ({', '.join(row.name for row in here)})")
                 act = Act(here, broker, FOLDER / f"act-{number}", seed=seed, in_turn=number in IN_TURN, say=say)
-                for verdict in act.run():
+                judged = act.run()
+                loads.append(os.getloadavg()[0])
+                for verdict in judged:
                     verdicts[verdict.row.name] = verdict
                     say(f"{verdict.row.name}: {verdict.verdict} {'; '.join(verdict.broken)}")
     finally:

@@ -29,7 +29,8 @@ from consumers.subscription import Projected
 def project(event):
     if event.data["thing_id"] == "{TOPIC.name}-7" and event.data["number"] == 40:
         time.sleep({BLOCKED_S})  # what somebody's projection may do to everybody in the process
-    return Projected("contact.upsert", event.data["thing_id"], {{"plan": event.data["number"]}})
+    body = {{"plan": event.data["number"]}}
+    return Projected(action="contact.upsert", entity=event.data["thing_id"], body=body)
 """
 
 

@@ -26,6 +26,8 @@ class Result:
     seed: int
     commit: str
     seconds: float
+    load: float
+    """the highest load average (1 min) after an act: above the number of cores others were at work too"""
     verdicts: Sequence[Verdict]
 
 
@@ -48,6 +50,7 @@ def document(result: Result) -> dict[str, Any]:
         "seed": result.seed,
         "seconds": round(result.seconds),
         "machine": machine(),
+        "load": round(result.load, 1),
         "rows": [
             {
                 "act": verdict.row.act,
@@ -94,6 +97,7 @@ def table(result: Result) -> str:
     lines += [
         "",
         f"{counts['holds']} rows hold, {counts['broken']} are broken, {counts['not run']} did not run. "
-        f"Seed {result.seed}, commit {result.commit}, {result.seconds:.0f} s, {machine()}.",
+        f"Seed {result.seed}, commit {result.commit}, {result.seconds:.0f} s, load {result.load:.1f}, "
+        f"{machine()}.",
     ]
     return "\n".join(lines)
