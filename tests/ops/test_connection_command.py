@@ -19,6 +19,7 @@ from tests.conftest import Stack
 from tests.integration.world import Vendor
 from tests.ops.broker import Broker
 from tests.ops.projects import TestProject, make_project
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -194,8 +195,17 @@ def test_credentials_that_the_vendor_refuses_are_a_no_with_its_reason(project: T
     assert "chat: the vendor cannot be used with these settings." in asked.output
 
 
+def is_away(vendor: Vendor) -> bool:
+    try:
+        vendor.report()
+    except OSError:
+        return True
+    return False
+
+
 def test_a_vendor_that_does_not_answer_is_a_no(project: TestProject, chat: Vendor) -> None:
     chat.misbehave({"kind": "away", "seconds": 60})
+    eventually(lambda: is_away(chat), about="the fake to be away, just after it has said so")
     (row,) = project.document("connection", "check", "chat", code=3)["data"]
     assert row["answer"] == "no"
     assert row["outcome"] in ("Unavailable", "Unknown"), "refused, or cut in the middle"
