@@ -96,7 +96,7 @@ def show(app: App, name: str) -> None:
         "sub_processor": table.sub_processor,
         "rate": getattr(table, "rate", None),
         "settings": resolved.shown(),
-        "usable_here": None if resolved.problem is None else str(resolved.problem),
+        "not_usable_because": None if resolved.problem is None else str(resolved.problem),
         "recorded": None if status.control is None else asdict(status.control),
         "in_workers": [
             {
@@ -134,7 +134,7 @@ def check(app: App, names: tuple[str, ...]) -> None:
     for name in names:
         app.context.connection(name)
     chosen = list(dict.fromkeys(names)) or list(app.project.connections)
-    rows = [asyncio.run(_checked(app, name)) for name in chosen]
+    rows = asyncio.run(_all_checked(app, chosen))
     app.screen.rows("connection_checks", rows, CHECKS)
     failed = [row["name"] for row in rows if row["answer"] == "no"]
     if failed:
@@ -233,8 +233,8 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
         "kept by": data["sub_processor"],
         **{f"  {key}": value for key, value in data["settings"].items()},
     }
-    if data["usable_here"]:
-        lines["not here"] = data["usable_here"]
+    if data["not_usable_because"]:
+        lines["not usable"] = data["not_usable_because"]
     width = max(len(label) for label in lines)
     parts: list[Any] = ["\n".join(f"{label:<{width}}  {shown(value)}" for label, value in lines.items())]
     for problem in data["problems"]:
@@ -242,6 +242,13 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
     if data["in_workers"]:
         parts += ["", app.screen.table(data["in_workers"], WORKERS)]
     return parts
+
+
+async def _all_checked(app: App, names: Sequence[str]) -> list[dict[str, Any]]:
+    """At once: one vendor that does not answer takes its whole timeout."""
+    import asyncio
+
+    return await asyncio.gather(*(_checked(app, name) for name in names))
 
 
 async def _checked(app: App, name: str) -> dict[str, Any]:
