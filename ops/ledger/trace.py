@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from consumers.deadletter import DeadLetter
 from consumers.offsets import decode_runs
 from ops.ledger.query import Ledger, StoredReceipt, Wanted, end_of_receipts
-from schemas.errors import BackboneError, NotFoundError
+from schemas.errors import BackboneError, NotFoundError, UnreachableError
 from schemas.event import Origin
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ class Trace:
 
 def trace_event(app: App, ledger: Ledger, asked: AboutEvent, *, scan_max: int) -> Trace:
     """The way of one event (of each record that holds it, where it was published twice). What the ledger does not
-    know is looked for in the topics. Blocks. Raises NotFoundError where nothing is known of it."""
+    know is looked for in the topics. Blocks. Raises NotFoundError where nothing is known of it, UnreachableError where
+    that cannot be told."""
     receipts = ledger.of_origin(asked.origin) if asked.origin is not None else ledger.of_events([asked.id])
     known = _by_origin(receipts)
     around = _Around(app)
@@ -99,7 +100,7 @@ def trace_event(app: App, ledger: Ledger, asked: AboutEvent, *, scan_max: int) -
         for origin, one in known.items():
             around.try_to("when it was published", partial(_arrive, app, origin, one))
     elif not around.try_to("events that have no receipt", lambda: known.update(_looked_for(app, asked, scan_max))):
-        raise NotFoundError(f"The ledger knows nothing of '{asked.id}', and the topics cannot be read now.")
+        raise UnreachableError(f"The ledger knows nothing of '{asked.id}', and the topics cannot be read now.")
     return around.trace(known)
 
 
@@ -175,21 +176,24 @@ class _Around:
         self._commits: Mapping[str, Mapping[tuple[str, int], Commit]] = {}
         self._letters: dict[tuple[str, Origin], DeadLetter] = {}
         self._held: dict[tuple[str, str], Held] = {}
+        self._is_away = False
         self.unread: int | None = None
 
     def try_to(self, what: str, ask: Callable[[], object]) -> bool:
-        """Whether it could be asked; NotFoundError passes through."""
+        """Whether it could be asked; NotFoundError passes through. Who does not answer is not asked again."""
         from confluent_kafka import KafkaException
 
+        if self._is_away:
+            return False
         try:
             ask()
         except NotFoundError:
             raise
-        except KafkaException as error:
-            self._app.screen.warn(f"Not looked at: {what}. {self._app.kafka_error(error.args[0])}")
-            return False
-        except BackboneError as error:
-            self._app.screen.warn(f"Not looked at: {what}. {error}")
+        except (KafkaException, BackboneError) as error:
+            said = self._app.kafka_error(error.args[0]) if isinstance(error, KafkaException) else error
+            self._is_away = isinstance(said, UnreachableError)
+            rest = "what the ledger does not know" if self._is_away else what
+            self._app.screen.warn(f"Not looked at: {rest}. {said}")
             return False
         return True
 
