@@ -124,3 +124,17 @@ def test_what_holds_a_subscription_is_named_and_a_person_ends_it(world: World) -
     assert "backbone_keys_parked" in metrics(worker)
     assert worker.stop() == 0
     assert account(world)["state"] == "unused", "it has said that it left"
+
+
+def test_a_quota_that_is_used_up_is_named(world: World) -> None:
+    settings = world.folder / "backbone.toml"
+    settings.write_text(settings.read_text().replace("[connections.hubspot]", '[connections.hubspot]\nrate = "2/10s"'))
+    worker = world.start_worker()
+    eventually(lambda: worker.said("partitions_assigned"), 30)
+    world.publish(60, keys=2)  # two lanes of thirty, so a call takes two at most
+    eventually(lambda: "vendor quota" in held_by(world), 40, poll_s=1, about="the used quota in status")
+    row = account(world)
+    assert (row["state"], row["quota_used"] > 0.9) == ("running", True)
+    assert "The rate of hubspot is used up (" in world.backbone("status", world.subscription)
+    assert 'backbone_quota_used_ratio{connection="hubspot"}' in metrics(worker)
+    assert world.vendor.report()["calls"] <= 12
