@@ -37,6 +37,11 @@ find the plan and its kind again.
         "The plan that restores, or RefusedError with the reason. It is a plan of any kind, made with
         ``new_plan(..., undoes=plan.id)``; it is asked about, audited and applied like every other."
 
+A kind that may run for hours says ``long=True`` and lets ``ops.changes.steering.Pace`` stand between two sends: people
+watch, pause, throttle and cancel it from another terminal, and it goes on after a cut however old its plan is. Its
+steps are chunks, checked anew when they begin; ``journal.note("progress", {"done": 3, "total": 9, "unit": "letters"})``
+is what watching shows.
+
 The manners in between (question, ``--confirm``, ``--reason`` in production, audit before acting, half-done changes,
 resuming) are ``ops.changes.run``'s and the same for all.
 """
