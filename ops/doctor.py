@@ -39,6 +39,7 @@ def examine(app: App) -> Iterator[Line]:
         ("contexts", _contexts, ()),
         ("contracts", _contracts, ()),
         ("connections", _connections, ()),
+        ("ledger", _ledger, ()),
         ("cluster", _cluster, ("cluster",)),
         ("registry", _registry, ("registry",)),
         ("topics", _topics, ("cluster",)),
@@ -140,6 +141,18 @@ def _connections(app: App) -> Iterator[Line]:
             yield Line(
                 f"connection {name}", "ok", "the vendor's fake" if connection.is_fake else "settings are complete"
             )
+
+
+def _ledger(app: App) -> Iterator[Line]:
+    from ops.ledger.subscription import ledger_address
+
+    address = ledger_address(app)
+    if address is None:
+        advice = f'Set contexts.{app.context.name}.ledger = "env:LEDGER_URL": trace and redrive ask it.'
+        yield Line("ledger", "warn", "none is kept here", advice)
+    else:
+        there = app.ledger().exists
+        yield Line("ledger", "ok", f"{address}{'' if there else ', made when a worker starts'}")
 
 
 def _cluster(app: App) -> Iterator[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from schemas.codec import Decoder, Encoder
 from schemas.contract import engine_contracts
 from schemas.event import Origin, Record
 from schemas.registry import open_registry
+from tests.connectors.postgresql import postgresql, programs
 from tests.ops.ledgers import KEY, NOW, address_of, open_store, receipt
 
 TOPIC = "backbone.deliveries"
@@ -157,3 +159,19 @@ async def test_the_built_in_subscription_makes_a_row_of_each_receipt_and_range(
     assert isinstance(wanted, ToDeliver)
     assert (wanted.delivery.action, wanted.delivery.entity) == (action, entity)
     assert await connector.deliver([wanted.delivery]) == [Delivered()]
+
+
+@pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")
+async def test_a_database_that_is_away_keeps_the_receipts_waiting_and_loses_none() -> None:
+    with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder)) as server:
+        address = address_of(Path("/"), server.url)
+        connector = LedgerConnector(open_store(address))
+        assert await connector.deliver([delivery(0)]) == [Delivered()]
+        server.stop()
+        assert await connector.deliver([delivery(1)]) == [Unavailable("unreachable")]
+        server.start()
+        assert await connector.deliver([delivery(1)]) == [Delivered()]
+        ledger = Ledger(address, lambda: KEY)
+        assert [one.event_id for one in ledger.find(Wanted(), limit=9)] == ["e-1", "e-0"]
+        ledger.close()
+        await connector.close()

@@ -149,6 +149,8 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(running: TestProject
     assert found["cluster"]["verdict"] == "ok"
     assert found["registry"]["verdict"] == "ok"
     assert found["connection rows"]["verdict"] == "ok"
+    assert found["ledger"]["verdict"] == "ok"
+    assert "made when a worker starts" in found["ledger"]["found"]
     assert found["schema accounts.UserErased"]["verdict"] == "fail"
     assert "backbone schema check" in found["schema accounts.UserErased"]["advice"]
 
