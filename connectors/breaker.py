@@ -19,8 +19,9 @@ from typing import Literal, TypeAlias
 
 from connectors.connector import Delivered, Outcome, Rejected, RetryLater, Skipped, Unavailable, Unknown
 
-Verdict: TypeAlias = Literal["worked", "failed", "neither"]
-"""What a call says about the vendor: it is there, it is not, or nothing."""
+Verdict: TypeAlias = Literal["worked", "refused", "failed", "neither"]
+"""What a call says about the vendor: it is there, it is there or was not asked (a refusal may be the connector's own,
+before the call), it is not there, or nothing."""
 
 WINDOW_S = 60
 CALLS_MIN = 20
@@ -35,20 +36,20 @@ def verdict(outcomes: Sequence[Outcome]) -> Verdict:
 
     Failed: timeouts, cuts, refused connections and 5xx of the whole call. Never a failure that names its item, a 4xx,
     a vendor that asks for quiet (``limited``) or credentials (``needs_operator``): somebody answered."""
-    failed = quiet = there = False
+    failed = quiet = refused = False
     for outcome in outcomes:
         match outcome:
-            case Delivered() | RetryLater() | Unavailable(scope="entity"):
+            case Delivered() | Skipped() | RetryLater() | Unavailable(scope="entity"):
                 return "worked"
             case Unavailable() if outcome.limited or outcome.needs_operator:
                 quiet = True
             case Unknown() | Unavailable():
                 failed = True
-            case Rejected() | Skipped():
-                there = True  # unless the call failed: these were refused before it was made
+            case Rejected():
+                refused = True
     if failed:
         return "failed"
-    return "worked" if there and not quiet else "neither"
+    return "refused" if refused and not quiet else "neither"
 
 
 OPEN_S = 60.0
@@ -126,7 +127,7 @@ class Breaker:
             return
         if ticket.is_probe:
             self._probing = False
-        if said == "neither":
+        if said == "neither" or (said == "refused" and self.state == "half_open"):
             return
         if self.state == "half_open":
             if said == "failed":

@@ -52,8 +52,9 @@ def opened(now: float = 0.0) -> Breaker:
         ([Rejected("invalid_body"), Unavailable("refused")], "failed"),
         ([Delivered(), Unknown("no_result")], "worked"),
         ([RetryLater("conflict")], "worked"),
-        ([Rejected("refused")], "worked"),
-        ([Rejected("refused", scope="call")], "worked"),
+        ([Rejected("refused")], "refused"),
+        ([Rejected("refused", scope="call")], "refused"),
+        ([Rejected("refused"), Delivered()], "worked"),
         ([Skipped("superseded")], "worked"),
         ([Unavailable("locked", scope="entity")], "worked"),
         ([Unavailable("rate_limited", timedelta(seconds=5), limited=True)], "neither"),
@@ -192,11 +193,29 @@ def test_a_probe_that_was_not_made_or_says_nothing_makes_room_for_the_next() -> 
     assert one.admit(one.until) is not None
 
 
+def test_a_refusal_is_an_answer_but_closes_nothing_since_the_connector_may_have_refused_it_itself() -> None:
+    """Three deliveries that were wrong before they were sent used to close the circuit of a vendor that was away."""
+    one = breaker()
+    for said in ("failed", "failed", "refused", "failed", "failed", "failed", "failed"):
+        call(one, said, 0.0)  # type: ignore[arg-type]
+    assert one.state == "closed", "it was not five in a row"
+    call(one, "failed", 0.0)
+    for _ in range(10):
+        call(one, "refused", one.until)
+        assert one.state == "half_open"
+    for _ in range(CLOSES):
+        call(one, "worked", one.until)
+    assert one.state == "closed"
+
+
 def test_a_person_may_have_it_asked_at_once() -> None:
     one = opened()
     one.ask_now(3.0)
     assert one.admit(3.0) is not None
     assert one.admit(3.0) is None
+
+
+SAID = st.sampled_from(["worked", "refused", "failed", "neither"])
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -230,7 +249,9 @@ class AnyHistory(RuleBasedStateMachine):
             if ticket.is_probe:
                 self.probes.append(ticket)
 
-    @rule(which=st.integers(0, 10), said=st.sampled_from(["worked", "failed", "neither"]), data=st.booleans())
+    @rule(
+        which=st.integers(0, 10), said=st.sampled_from(["worked", "refused", "failed", "neither"]), data=st.booleans()
+    )
     def one_ends(self, which: int, said: Verdict, data: bool) -> None:
         if not self.out:
             return
