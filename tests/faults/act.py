@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ops.local.state import read_json
 from tests.faults.broker import ROOT, Broker
+from tests.faults.cluster import DELIVERIES, ends, read_receipts
 from tests.faults.company import Company
+from tests.faults.members import Member, Members, start_worker
 from tests.faults.row import Row, Running, Verdict, judge
-from tests.faults.scene import DELIVERIES, Group, Member, Members, Publishing, Scene, ends, read_receipts, start_worker
+from tests.faults.scene import Group, Publishing, Scene
 from tests.waiting import eventually
 
 SHARED_WORKERS = 2

@@ -23,10 +23,11 @@ from schemas.errors import BackboneError
 from schemas.registry import Registry
 from tests.faults import checker
 from tests.faults.checker import Finding
+from tests.faults.cluster import ends, read_topic
 from tests.faults.company import PARTITIONS, GroupPlan, Topic
 from tests.faults.process_rows import all_members
 from tests.faults.row import Evidence, Row
-from tests.faults.scene import Group, Scene, ends, read_topic
+from tests.faults.scene import Group, Scene
 from tests.faults.vendor_rows import converge
 from tests.faults.writer import Writer, evolved, incompatible
 from tests.waiting import eventually

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from ops.topics import LEDGER
 from tests.faults import checker
+from tests.faults.cluster import DELIVERIES, lag_of
 from tests.faults.company import GroupPlan, Topic
 from tests.faults.process_rows import all_members
 from tests.faults.row import Evidence, Row
-from tests.faults.scene import DELIVERIES, Scene, lag_of
+from tests.faults.scene import Scene
 from tests.faults.vendor_rows import MEMORY_MIB, converge
 from tests.faults.writer import Writer
 from tests.waiting import eventually

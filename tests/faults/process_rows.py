@@ -11,8 +11,9 @@ from tests.faults import checker
 from tests.faults.broker import now_ns
 from tests.faults.checker import Finding
 from tests.faults.company import GroupPlan, Topic
+from tests.faults.members import Member
 from tests.faults.row import Evidence, Row
-from tests.faults.scene import Group, Member, Scene
+from tests.faults.scene import Group, Scene
 from tests.faults.vendor_rows import converge
 from tests.waiting import eventually
 

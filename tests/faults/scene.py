@@ -3,98 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import os
 import random
 import re
-import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-
 from consumers.deadletter import parse_letter
 from consumers.pipeline import idempotency_key
-from consumers.receipts import SETTLED
-from consumers.receipts import TOPIC as DELIVERIES
-from schemas.codec import Decoder, SchemaWanted
-from schemas.contract import engine_contracts
 from schemas.event import Event, Record
-from schemas.registry import open_registry
 from tests.faults.broker import ROOT, Broker, now_ns
+from tests.faults.cluster import ends, read_topic, stored_of
 from tests.faults.company import ACTIONS, Company, GroupPlan, Topic
-from tests.faults.history import Applied, Call, History, Letter, Place, Sample, Stored, facts
+from tests.faults.history import Applied, Call, History, Letter, Place, Sample, facts
+from tests.faults.members import Member, Members, start_worker
 from tests.faults.publisher import CANARY_EMAIL, SOURCE
 from tests.faults.vendors import CANARY_TOKEN
-from tests.integration.world import Worker
 from tests.waiting import eventually
-
-WATCH_S = 1.0
-_SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-@dataclass
-class Member:
-    """A worker that is watched: the last metrics it published and the most memory it held."""
-
-    worker: Worker
-    metrics: str = ""
-    peak_mib: float = 0.0
-    health: str = ""
-    leaving: bool = False
-
-    def look(self) -> None:
-        """One look from outside; a process that has ended, is frozen or busy keeps what was seen last."""
-        with contextlib.suppress(psutil.Error):
-            self.peak_mib = max(self.peak_mib, psutil.Process(self.worker.process.pid).memory_info().rss / (1 << 20))
-        if not self.health:
-            self.health = next((str(line["health"]) for line in self.worker.said("worker_started")), "")
-        if self.health:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.health}/metrics", timeout=1) as answer:
-                self.metrics = answer.read().decode()
-
-    def series(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        for line in self.metrics.splitlines():
-            if found := _SERIES.match(line):
-                yield found[1], dict(_LABEL.findall(found[2] or "")), float(found[3])
-
-
-class Members:
-    """Every worker of a run, watched once a second until it is closed."""
-
-    def __init__(self) -> None:
-        self.all: list[Member] = []
-        self.numbers = itertools.count()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._closed.wait(WATCH_S):
-            for member in list(self.all):
-                if member.worker.process.poll() is None:
-                    member.look()
-
-    def close(self) -> None:
-        self._closed.set()
-        self._thread.join(10)
-        for member in self.all:
-            if member.worker.process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(member.worker.process.pid, signal.SIGCONT)
-                member.worker.kill()
 
 
 @dataclass
@@ -397,108 +329,3 @@ class Scene:
         """Until every group of the row delivers: a fault before that would meet nobody."""
         for group in self.groups:
             eventually(lambda: len(group.applied()) >= 20, deadline_s, poll_s=0.2, about=f"{group.name} delivers")  # noqa: B023
-
-
-def start_worker(company: Company, names: Sequence[str], context: str, journals: Path, members: Members) -> Member:
-    number = next(members.numbers)
-    log = journals / f"worker-{number}-{names[0]}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ops.cli", "run", *names, "--log", "json"],
-            env=company.environment(context), cwd=company.folder, stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    member = Member(Worker(process, log))
-    members.all.append(member)
-    return member
-
-
-def ends(bootstrap: str, topic: str) -> dict[tuple[str, int], int]:
-    """The ends of a topic's partitions; a broker that has just come back is asked again for 60 s."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "faults-ends", "log_level": 0})
-
-    def ask() -> dict[tuple[str, int], int] | None:
-        try:
-            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-            places = [TopicPartition(topic, partition) for partition in partitions]
-            return {(topic, tp.partition): consumer.get_watermark_offsets(tp, timeout=10)[1] for tp in places}
-        except KafkaException:
-            return None  # not there yet: asked again until the deadline
-
-    try:
-        return eventually(ask, 60, poll_s=0.2, about=f"the ends of {topic}") or {}
-    finally:
-        consumer.close()
-
-
-def lag_of(bootstrap: str, group: str, topic: str) -> int:
-    """How many offsets a group is behind in a topic; asked by a consumer that never joins."""
-    last = ends(bootstrap, topic)
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
-    try:
-        committed = consumer.committed([TopicPartition(*place) for place in last], 20)
-        return sum(last[tp.topic, tp.partition] - max(0, tp.offset) for tp in committed)
-    finally:
-        consumer.close()
-
-
-def read_receipts(broker: Broker, begin: Mapping[tuple[str, int], int]) -> dict[str, dict[Place, int]]:
-    """By subscription, when the broker took the first receipt of each record: of the receipts from ``begin`` on."""
-    decoder = Decoder(open_registry(broker.registry.url), contracts=engine_contracts())
-    found: dict[str, dict[Place, int]] = defaultdict(dict)
-    for record in read_topic(broker.bootstrap, DELIVERIES, begin):
-        event = decoder.decode(record)
-        if isinstance(event, SchemaWanted):
-            decoder.load(event)
-            event = decoder.decode(record)
-        assert isinstance(event, Event), f"a receipt cannot be read: {event}"
-        if event.type == SETTLED:
-            data = event.data
-            place = (data["origin_topic"], data["origin_partition"], data["origin_offset"])
-            found[data["subscription"]].setdefault(place, record.timestamp)
-    return found
-
-
-def read_topic(bootstrap: str, topic: str, begin: Mapping[tuple[str, int], int] | None = None) -> list[Record]:
-    """Every record that stands in a topic now (from ``begin`` on), in the order of each partition. Empty if it does not
-    exist."""
-    settings = {
-        "bootstrap.servers": bootstrap,
-        "group.id": "faults-reader",
-        "enable.partition.eof": True,
-        "log_level": 0,
-    }
-    consumer = Consumer({**settings, "auto.offset.reset": "earliest"})
-    found: list[Record] = []
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        if not partitions:
-            return []
-        consumer.assign([TopicPartition(topic, p, (begin or {}).get((topic, p), 0)) for p in partitions])
-        left = set(partitions)
-        until = time.monotonic() + 60
-        while left:
-            if time.monotonic() > until:
-                raise AssertionError(f"{topic} could not be read to its end")
-            for message in consumer.consume(1000, 1.0):
-                error = message.error()
-                if error is None:
-                    headers = tuple(message.headers() or ())
-                    found.append(Record(topic, message.partition(), message.offset(), message.key(), message.value(),
-                                        headers, message.timestamp()[1]))  # fmt: skip
-                elif error.name() == "_PARTITION_EOF":
-                    left.discard(message.partition())
-                else:
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
-    return found
-
-
-def stored_of(record: Record, poison: set[Place]) -> Stored:
-    headers = dict(record.headers)
-    event = (headers.get("ce_id") or b"").decode(errors="replace")
-    place = (record.topic, record.partition, record.offset)
-    if place in poison or not event:
-        event = f"poison at {record.partition}/{record.offset}"
-    key = (record.key or b"").decode(errors="replace")
-    return Stored(place, event, key, place not in poison, (record.key, record.value, record.headers))
