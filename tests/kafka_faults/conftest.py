@@ -12,8 +12,9 @@ from tests.kafka_faults.mock_cluster import MockCluster
 
 
 @pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    with MockCluster() as made:
+def cluster(request: pytest.FixtureRequest) -> Iterator[MockCluster]:
+    """Of one broker, or of as many as the test says (``parametrize("cluster", [2], indirect=True)``)."""
+    with MockCluster(getattr(request, "param", 1)) as made:
         yield made
 
 

@@ -20,14 +20,9 @@ class Api(IntEnum):
 
     PRODUCE = 0
     FETCH = 1
-    LIST_OFFSETS = 2
-    METADATA = 3
     OFFSET_COMMIT = 8
     OFFSET_FETCH = 9
-    FIND_COORDINATOR = 10
     JOIN_GROUP = 11
-    HEARTBEAT = 12
-    INIT_PRODUCER_ID = 22
     CONSUMER_GROUP_HEARTBEAT = 68
 
 
@@ -56,8 +51,6 @@ def library() -> ctypes.CDLL:
             None,
             [handle, api, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
         ),
-        "mock_clear_request_errors": (None, [handle, api]),
-        "mock_broker_error_stack_cnt": (ctypes.c_int, [handle, number, api, ctypes.POINTER(ctypes.c_size_t)]),
         "mock_broker_set_down": (ctypes.c_int, [handle, number]),
         "mock_broker_set_up": (ctypes.c_int, [handle, number]),
         "mock_broker_set_rtt": (ctypes.c_int, [handle, number, ctypes.c_int]),
@@ -66,12 +59,10 @@ def library() -> ctypes.CDLL:
         "mock_topic_delete": (ctypes.c_int, [handle, text]),
         "mock_topic_set_error": (None, [handle, text, ctypes.c_int]),
         "mock_partition_delete_records": (ctypes.c_int, [handle, text, number, ctypes.c_int64]),
-        "mock_partition_set_leader": (ctypes.c_int, [handle, text, number, number]),
         "mock_set_group_consumer_session_timeout_ms": (None, [handle, ctypes.c_int]),
         "mock_set_group_consumer_heartbeat_interval_ms": (None, [handle, ctypes.c_int]),
         "mock_group_initial_rebalance_delay_ms": (None, [handle, number]),
         "mock_start_request_tracking": (None, [handle]),
-        "mock_clear_requests": (None, [handle]),
         "mock_get_requests": (ctypes.POINTER(handle), [handle, ctypes.POINTER(ctypes.c_size_t)]),
         "mock_request_api_key": (api, [handle]),
         "mock_request_destroy_array": (None, [ctypes.POINTER(handle), ctypes.c_size_t]),
@@ -127,9 +118,6 @@ class MockCluster:
         connection that is closed."""
         array = (ctypes.c_int * len(errors))(*errors)
         self._kafka.rd_kafka_mock_push_request_errors_array(self._cluster, api, len(errors), array)
-
-    def stop_failing(self, api: Api) -> None:
-        self._kafka.rd_kafka_mock_clear_request_errors(self._cluster, api)
 
     def down(self, broker: int = -1) -> None:
         """Cut all connections of a broker (-1: of all) and take no new ones."""

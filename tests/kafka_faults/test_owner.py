@@ -12,7 +12,7 @@ from consumers.assignment import Commit, Place
 from consumers.control import Begin, NoPosition
 from producers.kafka import Acknowledged, RecordProducer
 from schemas.errors import UnreachableError
-from tests.kafka_faults.member import Member, Reader, committed, from_the_beginning
+from tests.kafka_faults.member import GROUP, Member, Reader, committed, from_the_beginning
 from tests.kafka_faults.mock_cluster import CUT, Api, MockCluster
 from tests.waiting import eventually
 
@@ -163,6 +163,27 @@ def test_a_commit_that_is_tried_again_does_not_overtake_a_newer_one(
     eventually(lambda: committed(cluster, place) == {place: 3}, about="the newest commit")
     assert cluster.requests(Api.OFFSET_COMMIT) == sent + 4, "of those that waited only the newest was sent"
     assert member.reader.failed_commits == []
+
+
+@pytest.mark.parametrize("cluster", [2], indirect=True)
+def test_a_coordinator_that_moves_takes_the_commits_with_it(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    cluster.coordinate(GROUP, 1)
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    eventually(lambda: place in member.started)
+    cluster.coordinate(GROUP, 2)
+    write(3)
+    member.has_read(6)
+
+    def caught_up() -> bool:  # as the runtime does: again and again, also after a session that was too short for it
+        member.commit()
+        return committed(cluster, place) == {place: 6}
+
+    eventually(caught_up, poll_s=0.1, about="the commit")
+    assert member.reader.stops == []
 
 
 @with_one_protocol
