@@ -23,11 +23,10 @@ from consumers.awaited_schemas import AwaitedSchemas
 from consumers.batches import Batch
 from consumers.control import Begin, NoPosition, inbox_topic
 from consumers.deadletter import DeadLetter
-from consumers.flow import Flow, Settled
+from consumers.flow import Flow, Reader, Settled
 from consumers.heartbeat import SubscriptionView
 from consumers.kafka import OpenLetters, Owner
 from consumers.letters import Letters, Producer
-from consumers.pipeline import Pipeline
 from consumers.receipt_writer import ReceiptWriter
 from consumers.receipts import RangeSettled, Receipt
 from consumers.settlement import PauseConnection
@@ -64,7 +63,7 @@ class Runtime:
         self,
         *,
         subscription: Subscription,
-        pipeline: Pipeline,
+        pipeline: Reader,
         connection: Connection,
         producer: Producer,
         receipts: ReceiptWriter | None,

@@ -2,8 +2,13 @@
 
 Every rate is a median of interleaved rounds on this machine. CPU is that of the whole measured process, librdkafka's
 threads included; the vendor's fake and the broker are processes of their own and not in it. The events are invoices of
-17 fields with 3 lines, 395 bytes in Avro, over 2,000 keys in 12 partitions. Whole path is what `backbone run` does:
-consume, decode, project, call the vendor over HTTP, settle, count and log, commit.
+17 fields with 3 lines, 395 bytes in Avro, over 2,000 keys in 12 partitions; up to 256 deliveries are in flight and the
+order of a key is kept. Whole path is what `backbone run` does: consume, decode, project, call the vendor over HTTP,
+settle, count and log, write receipts, commit. Lanes only leaves out decoding, HTTP, metrics and receipts; its vendor is
+in the same process. The peers decode with fastavro and call the same vendor (the libraries with aiohttp); FastStream
+handles one event of a process after the other, for that is how it acknowledges after the work.
+A vendor that is stalled takes calls and never answers. While a second process joins, the vendor refuses connections.
+A process starts with what `backbone run` imports, and with a subscription that needs no control topic.
 """
 
 from __future__ import annotations
@@ -11,22 +16,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ops import local
-from ops.benchmarks import codec, expressions, path, report
+from ops.benchmarks import codec, expressions, path, report, stalls
 from ops.benchmarks.measure import HEADINGS, Line, row
 from ops.benchmarks.stage import Stage
+from ops.watch import logs
 
 FOLDER = Path(__file__).resolve().parents[2] / ".backbone"
-PARTS = ("expressions", "codec", "path", "batches", "memory")
+PARTS = ("expressions", "codec", "lanes", "path", "batches", "isolation", "joining", "start", "memory")
 
 
 def main() -> int:
     words = (__doc__ or "").split("\n", 2)
     parser = argparse.ArgumentParser(prog="make bench", description=words[0])
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each line (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="counted rounds of each line (default: %(default)s)")
     parser.add_argument("only", nargs="*", choices=[*PARTS, []], default=[], help="parts to run (default: all)")
     arguments = parser.parse_args()
     wanted, rounds = set(arguments.only) or set(PARTS), arguments.rounds
@@ -39,6 +45,7 @@ def main() -> int:
             loads.append(os.getloadavg()[0])
             print(row(line.cells()), flush=True)
 
+    logs.configure(True, level="critical")
     print(f"{report.machine()}\n{report.versions()}\n\n{row(HEADINGS)}", flush=True)
     if "expressions" in wanted:
         show(expressions.lines())
@@ -47,14 +54,19 @@ def main() -> int:
         started = local.up(folder, artifacts=FOLDER / "artifacts", parts=("kafka", "registry"), sustained=True)
         stage = Stage(folder, started.address.kafka, started.address.registry)
         try:
-            if "codec" in wanted:
-                show(codec.lines(stage, rounds))
-            if "path" in wanted:
-                show(path.lines(stage, rounds))
-            if "batches" in wanted:
-                show(path.batch_lines(stage, rounds))
-            if "memory" in wanted:
-                show([path.memory_line(stage)])
+            steps: dict[str, Callable[[], Iterable[Line]]] = {
+                "codec": lambda: codec.lines(stage, rounds),
+                "lanes": lambda: path.lane_lines(stage, rounds),
+                "path": lambda: path.lines(stage, rounds),
+                "batches": lambda: path.batch_lines(stage, rounds),
+                "isolation": lambda: stalls.isolation_lines(stage, path.filled(stage), rounds),
+                "joining": lambda: stalls.join_lines(stage, path.filled(stage), rounds),
+                "start": lambda: [stalls.start_line(stage, path.filled(stage), rounds)],
+                "memory": lambda: [stalls.memory_line(stage)],
+            }
+            for name, step in steps.items():
+                if name in wanted:
+                    show(step())
         finally:
             stage.close()
             local.reset(folder)

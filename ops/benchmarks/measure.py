@@ -43,7 +43,8 @@ class Line:
 
     def cells(self) -> tuple[str, ...]:
         cpu = f"{statistics.median(self.cpu_us):,.0f}" if self.cpu_us else ""
-        numbers = (f"{number:,.0f}" for number in (self.median, min(self.values), max(self.values)))
+        digits = 1 if self.unit in ("s", "%") else 0
+        numbers = (f"{number:,.{digits}f}" for number in (self.median, min(self.values), max(self.values)))
         return (self.name, self.unit, *numbers, cpu, self._target(), self._verdict())
 
     def _target(self) -> str:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-
+from consumers import receipts
+from ops.benchmarks.site import Site
 from ops.local.fakes import read_fakes
-from schemas.codec import Decoder, Encoder
+from schemas.codec import Decoder, Encoded, Encoder
 from schemas.contract import Contract, engine_contracts, load_contracts
 from schemas.models.billing import InvoiceCreated, InvoiceLine
 from schemas.registry import open_registry
@@ -29,11 +29,12 @@ class Stage:
 
     def __init__(self, folder: Path, bootstrap: str, registry_url: str) -> None:
         self.folder, self.bootstrap, self.registry_url = folder, bootstrap, registry_url
+        self.site = Site(bootstrap, registry_url)
         self.contracts = load_contracts(EVENTS)
         self.registry = open_registry(registry_url)
-        for contract in self.contracts.values():
-            self.registry.register(contract.subject, json.dumps(contract.schema))
-        self._admin: AdminClient | None = AdminClient({"bootstrap.servers": bootstrap})
+        for contract in (*self.contracts.values(), *engine_contracts().values()):
+            self.registry.register(contract.subject, contract.text)
+        self.site.topic(receipts.TOPIC)
         self._vendors: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,27 +50,25 @@ class Stage:
         """As ``backbone run`` makes it."""
         return Decoder(self.registry, contracts={**self.contracts, **engine_contracts()})
 
-    def exists(self, topic: str) -> bool:
-        assert self._admin is not None
-        return topic in self._admin.list_topics(timeout=10).topics
-
     def topic(self, name: str, partitions: int = 12) -> str:
         """A topic, new if there is none of that name yet."""
-        if not self.exists(name):
-            assert self._admin is not None
-            new = NewTopic(name, partitions, 1, config={"message.timestamp.type": "LogAppendTime"})
-            self._admin.create_topics([new])[name].result(30)
-        return name
+        return self.site.topic(name, partitions)
 
-    def fill(self, topic: str, count: int) -> None:
-        """Write so many invoices, over ``KEYS`` accounts."""
+    def fill(self, topic: str, count: int, *, distinct: int | None = None) -> None:
+        """Write so many invoices, over ``KEYS`` accounts; ``distinct`` ones of them, again and again."""
         from producers.kafka import RecordProducer
 
         encoder, producer, failed = self.encoder(), RecordProducer({"bootstrap.servers": self.bootstrap}), []
         now = datetime.now(UTC)
+        kept: list[Encoded] = []
         for number in range(count):
-            data = invoice(number).model_dump()
-            encoded = encoder.encode(self.contract, data, id=f"bench-{number}", source="billing", time=now)
+            if distinct is None or number < distinct:
+                data = invoice(number).model_dump()
+                encoded = encoder.encode(self.contract, data, id=f"bench-{number}", source="billing", time=now)
+                if distinct is not None:
+                    kept.append(encoded)
+            else:
+                encoded = kept[number % distinct]
             producer.send(
                 topic, encoded.key, encoded.value, encoded.headers,
                 on_settled=lambda answer: None if hasattr(answer, "offset") else failed.append(answer),
@@ -103,7 +102,6 @@ class Stage:
             urllib.request.urlopen(request, timeout=20).read()
 
     def close(self) -> None:
-        self._admin = None  # before the broker goes: the client would complain
         if self._vendors is not None:
             self._vendors.terminate()
             self._vendors.wait(20)
