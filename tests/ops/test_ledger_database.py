@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from ops.ledger import database, tables
 from ops.ledger.database import Address, open_engine, prepare
@@ -44,6 +45,20 @@ def test_the_migrations_come_to_what_the_tables_say(tmp_path: Path) -> None:
     address = address_of(tmp_path)
     open_store(address).close()
     assert differences(address) == []
+    assert ScriptDirectory.from_config(database._config()).get_current_head() == database.HEAD
+
+
+def test_asking_a_current_ledger_imports_no_alembic(tmp_path: Path) -> None:
+    """It took as long as the rest of ``backbone trace``."""
+    open_store(address_of(tmp_path)).close()
+    program = (
+        "import sys; from pathlib import Path; from ops.ledger.query import Ledger, Wanted\n"
+        "from ops.ledger.database import parse_address\n"
+        f"address = parse_address('sqlite:///ledger.db', root=Path({str(tmp_path)!r}), place='here')\n"
+        "assert Ledger(address, lambda: b'').find(Wanted(), limit=1) == []\n"
+        "sys.exit(any(name.partition('.')[0] == 'alembic' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_ledger_of_the_version_before_is_brought_up_to_date_and_keeps_its_receipts(tmp_path: Path) -> None:
