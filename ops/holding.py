@@ -40,7 +40,9 @@ def holds(case: Case, now: datetime) -> Iterator[Problem]:
 def connection_problems(status: ConnectionStatus, now: datetime) -> list[Problem]:
     """What is wrong with a connection that attached subscriptions use; its problems concern all of them."""
     name, where = status.name, f" {status.where}" if status.where else ""
-    because = f" ({status.reason})" if status.reason else ""
+    first, *others = status.subscriptions or ("nobody",)
+    whom = f"It holds {first}" + (f" and {counted(len(others), 'more subscription')}" if others else "") + "."
+    how = where + (f" ({status.reason})" if status.reason else "")
     until = moment(status.until)
     going_on = "" if until is None else f", until {until:%H:%M:%S}Z"
     kind: Kind | None = None
@@ -48,35 +50,36 @@ def connection_problems(status: ConnectionStatus, now: datetime) -> list[Problem
         case "stopped":
             kind, command = "connection_stopped", f"backbone connection check {name}"
             cause = (
-                f"The connection {name} stopped{where}{because}: a person must mend its credentials or permissions. "
+                f"The connection {name} stopped{how}: a person must mend its credentials or permissions. {whom} "
                 f"It asks once a minute; at once: backbone connection resume {name}"
             )
         case "held":
             kind, command = "connection_held", f"backbone connection resume {name}"
             by = f" by {status.control.by}" if status.control is not None and status.control.by else ""
-            cause = f"The connection {name} is paused{by}{because}: no call is made."
+            because = f" ({status.reason})" if status.reason else ""
+            cause = f"The connection {name} is paused{by}{because}: no call is made. {whom}"
         case "open":
             kind, command = "circuit_open", f"backbone connection check {name}"
-            cause = f"The circuit of {name} is open{where}{because}{going_on}: events wait, none is set aside for it."
+            cause = f"The circuit of {name} is open{how}{going_on}: events wait, none is set aside for it. {whom}"
         case "half_open":
             kind, command = "circuit_open", f"backbone connection show {name}"
-            cause = f"The circuit of {name} is half open{where}{because}: one call at a time shows whether it is back."
+            cause = f"The circuit of {name} is half open{how}: one call at a time shows whether it is back. {whom}"
         case "paused" if status.reason == "quota":
             kind, command = "quota", f"backbone connection show {name}"
-            cause = f"The vendor's quota of {name} is used up{where}{going_on}."
+            cause = f"The vendor's quota of {name} is used up{where}{going_on}. {whom}"
         case "paused":
             kind, command = "connection_paused", f"backbone connection show {name}"
-            cause = f"The vendor of {name} asks to wait{where}{because}{going_on}."
+            cause = f"{name} waits for its vendor{how}{going_on}: it asked for quiet, or did not answer. {whom}"
         case "running" | "unused":
             command = f"backbone connection show {name}"
             full = [view for _, view in status.views if (view.quota_used or 0.0) >= QUOTA_FULL and view.waiting]
             if full:
                 kind = "quota"
                 used = max(view.quota_used or 0.0 for view in full)
-                cause = f"The rate of {name} is used up{where} ({used:.0%}): what is ready waits for its turn."
+                cause = f"The rate of {name} is used up ({used:.0%}): what is ready waits for its turn. {whom}"
         case word:
             kind, command = "connection_paused", f"backbone connection show {name}"
-            cause = f"The connection {name} is {word}{where}{because}."
+            cause = f"The connection {name} is {word}{how}. {whom}"
     if kind is None:
         return []
     said = status.control

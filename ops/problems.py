@@ -42,7 +42,7 @@ HOLDING: Mapping[Kind, str] = {
     "connection_stopped": "connection stopped",
     "connection_held": "connection paused by a person",
     "circuit_open": "open circuit",
-    "connection_paused": "vendor asks to wait",
+    "connection_paused": "waits for the vendor",
     "quota": "vendor quota",
     "key_held": "held key",
     "keys_parked": "parked key",

@@ -63,8 +63,9 @@ def connection() -> None:
 def list_(app: App) -> None:
     """Every connection with its state over all workers, its quota, and who uses it.
 
-    STATE is the worst that a living worker says: running; paused (the vendor asks to wait); half_open and open (the
-    circuit breaker); held (paused by a person); stopped (credentials); unused (no worker has opened it).
+    STATE is the worst that a living worker says: running; paused (the vendor asked for quiet, or did not answer);
+    half_open and open (the circuit breaker); held (paused by a person); stopped (credentials); unused (no worker has
+    opened it).
 
     JSON: one row a connection with name, connector, state, reason, until, workers, workers_in_state, quota_used,
     in_flight, waiting, subscriptions.
@@ -86,7 +87,7 @@ def show(app: App, name: str) -> None:
     from ops import holding
 
     resolved = app.context.connection(name)
-    table = app.project.connections[name]
+    table, quota = app.project.connections[name], resolved.quota
     (status,), beats = _statuses(app, [name])
     heard = {beat.heartbeat.process: beat.age_s for beat in beats.fresh}
     problems = holding.connection_problems(status, datetime.now(UTC))
@@ -94,7 +95,9 @@ def show(app: App, name: str) -> None:
         "fake": resolved.is_fake,
         "region": table.region,
         "sub_processor": table.sub_processor,
-        "rate": getattr(table, "rate", None),
+        "rate": None if quota.rate is None else f"{quota.rate.count}/{quota.rate.seconds:g}s",
+        "concurrency": quota.concurrency,
+        "background": quota.background,
         "settings": resolved.shown(),
         "not_usable_because": None if resolved.problem is None else str(resolved.problem),
         "recorded": None if status.control is None else asdict(status.control),
@@ -227,7 +230,9 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
     lines = {
         "connector": data["connector"] + (", its fake" if data["fake"] else ""),
         "state": data["state"],
-        "rate": data["rate"] or "none of our own",
+        "rate": data["rate"] or "none of our own; the vendor's own words are kept",
+        "in flight": f"at most {data['concurrency']} calls" if data["concurrency"] else "bounded in each worker",
+        "background": f"at most {data['background']:.0%} of that for what is redriven",
         "used by": data["subscriptions"] or "no attached subscription",
         "region": data["region"],
         "kept by": data["sub_processor"],

@@ -197,7 +197,8 @@ CONNECTIONS: dict[str, tuple[ConnectionStatus, Kind, str, str]] = {
     ),
     "the vendor asks to wait": (
         status(account(state="paused", reason="http_429", until=UNTIL.timestamp())), "connection_paused",
-        "asks to wait (http_429), until 12:01:30Z.", "backbone connection show slack",
+        "slack waits for its vendor (http_429), until 12:01:30Z: it asked for quiet, or did not answer.",
+        "backbone connection show slack",
     ),
     "the vendor's own quota": (
         status(account(state="paused", reason="quota", until=UNTIL.timestamp())), "quota",
@@ -232,6 +233,7 @@ def test_a_connection_that_holds_its_subscriptions_says_so_once_for_all_of_them(
     (problem,) = connection_problems(given, NOW)
     assert (problem.kind, problem.subject, problem.command) == (kind, "slack", command)
     assert words in problem.cause
+    assert "It holds billing-alerts and 1 more subscription." in problem.cause
     assert problem.subscriptions == ("billing-alerts", "finance-feed")
     assert problem.concerns("finance-feed")
 
