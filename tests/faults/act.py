@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from ops.local.state import read_json
@@ -17,10 +18,11 @@ from tests.faults.cluster import DELIVERIES, ends, read_receipts
 from tests.faults.company import Company
 from tests.faults.members import Member, Members, start_worker
 from tests.faults.row import Row, Running, Verdict, judge
-from tests.faults.scene import Group, Publishing, Scene
+from tests.faults.scene import START_MAX_S, Group, Publishing, Scene
 from tests.waiting import eventually
 
 SHARED_WORKERS = 2
+STARTING_MAX = 3
 STOP_MAX_S = 60.0
 
 
@@ -39,6 +41,7 @@ class Act:
         self._company = Company(folder, broker, list(self._plans.values()))
         self._members = Members()
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._starting = threading.Semaphore(STARTING_MAX)
         self._publishing = {
             topic.name: Publishing(topic, self._journals / f"{topic.name}.ledger")
             for topic in {plan.topic for plan in plans}
@@ -126,13 +129,16 @@ class Act:
         self._drain(groups)
 
     def _one(self, it: Running) -> None:
-        begun = time.monotonic()
-        for group in it.scene.groups:
-            for _ in range(0 if group.plan.shared else group.plan.workers):
-                group.start_worker()
-        it.run()
-        it.seconds = time.monotonic() - begun
+        it.run(lambda: self._start_workers(it.scene.groups))
         self._say(f"{it.row.name}: done after {it.seconds:.0f} s")
+
+    def _start_workers(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            for _ in range(0 if group.plan.shared else group.plan.workers):
+                with self._starting:  # all at once they would take a minute each
+                    member = group.start_worker()
+                    started = partial(member.worker.said, "worker_started")
+                    eventually(started, START_MAX_S, poll_s=0.1, about=f"a worker of {group.name}")
 
     def _publish(self, groups: Sequence[Group]) -> None:
         for topic in {group.plan.topic for group in groups}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,11 +82,14 @@ class Running:
     seconds: float = 0.0
     histories: dict[str, History] = field(default_factory=dict)
 
-    def run(self) -> None:
-        """Its function; an exception is a broken row, not a broken run."""
+    def run(self, start: Callable[[], None]) -> None:
+        """``start`` its workers, then its function; an exception is a broken row, not a broken run."""
         assert self.row.run is not None
         try:
+            start()
+            begun = time.monotonic()
             self.evidence = self.row.run(self.scene)
+            self.seconds = time.monotonic() - begun
         except Exception as error:
             self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:300] if str(error) else ''}"
             self.scene.say(f"{self.row.name} FAILED: {self.failure}")
@@ -96,7 +100,7 @@ def judge(running: Running) -> Verdict:
     """The default invariants on every group of the row, and the row's own findings."""
     row, scene = running.row, running.scene
     evidence = running.evidence or Evidence(seen={})
-    broken = [running.failure] if running.failure else []
+    broken = [running.failure] if running.failure else [] if running.evidence else ["it did not come to its end"]
     allowed = list(evidence.allowed) + scene.notes
     duplicates = letters = events = 0
     for group in scene.groups:

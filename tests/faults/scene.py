@@ -28,6 +28,9 @@ from tests.faults.publisher import CANARY_EMAIL, SOURCE
 from tests.faults.vendors import CANARY_TOKEN
 from tests.waiting import eventually
 
+START_MAX_S = 150.0
+"""A worker has started and has partitions: seconds alone, more where a machine is busy with others."""
+
 
 @dataclass
 class Publishing:
@@ -87,7 +90,7 @@ class Group:
         self.members.append(member)
         return member
 
-    def wait_until_member(self, member: Member, deadline_s: float = 60.0) -> None:
+    def wait_until_member(self, member: Member, deadline_s: float = START_MAX_S) -> None:
         def assigned() -> bool:
             return any(line.get("subscription") == self.name for line in member.worker.said("partitions_assigned"))
 
@@ -325,7 +328,7 @@ class Scene:
         """The fault is kept up for so long: the length of a fault is its definition, not a wait for something."""
         time.sleep(seconds)
 
-    def flowing(self, deadline_s: float = 60.0) -> None:
+    def flowing(self, deadline_s: float = START_MAX_S) -> None:
         """Until every group of the row delivers: a fault before that would meet nobody."""
         for group in self.groups:
             eventually(lambda: len(group.applied()) >= 20, deadline_s, poll_s=0.2, about=f"{group.name} delivers")  # noqa: B023
