@@ -296,7 +296,7 @@ class World:
             consumer.assign([TopicPartition(topic, p, 0) for (topic, p), end in ends.items() if end])
             left = sum(ends.values())
             while left:
-                for m in consumer.consume(100, 5):
+                for m in consumer.consume(min(left, 100), 5):
                     headers = tuple(m.headers() or ())
                     found[m.key()] = parse_letter(
                         Record(topic, m.partition(), m.offset(), m.key(), m.value(), headers, m.timestamp()[1])

@@ -42,13 +42,13 @@ def letters(world: World) -> list[tuple[int, str, int]]:
     return [(int(id_.split("/")[1]), one.outcome, one.redrives) for id_, one in zip(ids, there, strict=True)]
 
 
-def steps(world: World, number: int) -> list[dict[str, Any]]:
-    """Everything that came of an event, oldest first; waits until the ledger has its delivery."""
+def steps(world: World, number: int, *, end: str = "delivered") -> list[dict[str, Any]]:
+    """Everything that came of an event, oldest first; waits until the ledger has its end."""
 
     def traced() -> list[dict[str, Any]]:
         ((delivery,),) = [one["deliveries"] for one in said(world, "trace", f"thing-0/{number}")["events"]]
         found: list[dict[str, Any]] = delivery["steps"]
-        return found if found[-1]["outcome"] == "delivered" else []
+        return found if found[-1]["outcome"] == end else []
 
     return eventually(traced, 40, poll_s=0.5, about=f"the receipt of thing-0/{number} in the ledger")
 
@@ -93,6 +93,15 @@ def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_b
         assert len(ended) == (3, 3, 3, 2, 1)[number - 1]
         assert {one["idempotency_key"] for one in found} == {key}  # that of its first attempt, all the way
         assert found[-1]["change_id"] == (plan["id"] if number < 5 else None)
+
+    world.vendor.misbehave(REFUSED)
+    world.publish(1, keys=1)
+    eventually(lambda: letters(world) == [(6, "rejected", 0)], 40, about="another event set aside")
+    said(world, "deadletter", "discard", name, "--all", "--apply", "--yes", "--confirm", name)
+    world.publish(1, keys=1)
+    eventually(lambda: world.contacts() == {"thing-0": "7"}, 40, about="the key goes on without what was discarded")
+    assert letters(world) == []
+    assert steps(world, 6, end="skipped")[-1]["reason"] == "discarded"
 
 
 def test_a_redrive_does_not_overwrite_what_was_sent_since(world: World) -> None:
