@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @screen_options
 @click.pass_obj
 def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str) -> None:
-    """Run every attached subscription, or those NAMEd.
+    """Run every attached subscription and the ledger, or those NAMEd (the ledger too is a NAME: ledger).
 
     Follows the control topic: what is attached, changed, paused or detached elsewhere takes effect here within
     seconds. Run more of these to share the work. Ctrl-C or SIGTERM finishes what is in flight, commits and leaves; a
@@ -48,7 +48,9 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
     require_control(app)
     attached = app.control().subscriptions
     for name in names:
-        if name not in attached and name != LEDGER:
+        if name == LEDGER:
+            app.ledger()  # where none is kept that is said, with what to set
+        elif name not in attached:
             raise NotFoundError(
                 f"No subscription '{name}' is attached.{did_you_mean(name, attached)} "
                 f"Attach it: backbone subscription attach {name} --from earliest"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from consumers.receipts import hashed
+from tests.conftest import Stack
 from tests.ops.ledgers import address_of, open_store, row
 from tests.ops.projects import TestProject, make_project
 
@@ -116,3 +117,13 @@ def test_an_empty_ledger_is_said_and_none_is_made(empty: TestProject) -> None:
     assert result.exit_code == 0
     assert "no worker has written to it yet" in result.stderr
     assert not (empty.folder / ".backbone" / "ledger.db").exists()
+
+
+@pytest.mark.integration
+def test_a_ledger_that_is_not_kept_is_not_run(stack: Stack, tmp_path: Path, prefix: str) -> None:
+    """``backbone run ledger`` waited for ever with nothing to do."""
+    made = make_project(tmp_path, prefix, kafka=stack.bootstrap, registry=stack.registry_url)
+    assert made.run("schema", "register", "--apply", "--yes", "-q").exit_code == 0
+    result = made.run("run", "ledger", "-c", "prod")
+    assert result.exit_code == 6
+    assert "contexts.prod.ledger" in result.stderr
