@@ -134,7 +134,7 @@ class Control:
                     self._subscriptions.get(name, AttachedSubscription(name=name)), rest, content
                 )
                 return name
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self.unreadable += 1
             return None
         self.unreadable += 1

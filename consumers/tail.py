@@ -24,6 +24,7 @@ class ControlTail:
     def __init__(
         self, settings: Mapping[str, Any], *, changed: Callable[[frozenset[str]], None], log: logging.Logger
     ) -> None:
+        self._log = ClientLog(log)
         self._consumer = Consumer(
             {
                 **settings,
@@ -33,9 +34,9 @@ class ControlTail:
                 "isolation.level": "read_committed",
                 "fetch.queue.backoff.ms": 20,
             },
-            logger=ClientLog(log),
+            logger=self._log,
         )
-        self._changed, self._log = changed, log
+        self._changed = changed
         self._control = Control()
         self._lock = threading.Condition()
         self._wanted = self._served = 0
@@ -69,6 +70,8 @@ class ControlTail:
                 self._step()
             except KafkaException as error:
                 self._log.warning("reading %s: %s", TOPIC, error_name(error))
+            except Exception:  # noqa: BLE001 - a worker whose tail is gone follows nothing, and does not know
+                self._log.error("following %s failed", TOPIC, exc_info=True)
 
     def _step(self) -> None:
         with self._lock:
