@@ -1,8 +1,8 @@
 """A connection: one configured account of a vendor in this process, shared by every subscription that uses it.
 
-It stands between the subscriptions and the vendor: a circuit breaker (``breaker``), pacing with shares and turns
-(``pacing``), quiet while the vendor asks for it, one call first when the quiet is over, a stop that only credentials
-that work (or a person) end, and a person's pause. While a call may not begin, nothing is used up: no attempt, no token.
+It stands between the subscriptions and the vendor: whether calls may begin at all (``gate``: circuit breaker, quiet,
+credentials, a person's pause), whose turn it is and how fast (``pacing``), and the call itself, bounded and never
+raising. While a call may not begin, nothing is used up: no attempt, no token.
 
 Where several hold, people are told the first of: held (a person), stopped (credentials), open, half_open (circuit),
 paused (the vendor asked for quiet, or did not answer), running.
@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from connectors.breaker import Breaker, Circuit, Ticket, Verdict, verdict
+from connectors.breaker import Circuit
 from connectors.connector import (
     Connector,
     ConnectorType,
@@ -27,22 +27,18 @@ from connectors.connector import (
     Delivery,
     LookedUp,
     Outcome,
-    RetryLater,
     Unavailable,
     Unknown,
 )
 from connectors.deadlines import Deadlines
+from connectors.gate import PROBE_EVERY_S, ConnectionState, Gate, Pass
 from connectors.pacing import Pacing, Party, Quota
+
+__all__ = ["IN_FLIGHT", "Connection", "ConnectionState", "ConnectionView", "Seat"]
 
 IN_FLIGHT = 256
 """Deliveries in flight on a connection at most where no ``concurrency`` is set, batches counted by what they may
 hold."""
-PAUSE_FIRST_S = 1.0
-PAUSE_MAX_S = 60.0
-PROBE_EVERY_S = 60.0
-"""How often a connection that stopped is asked whether its credentials work again."""
-
-ConnectionState: TypeAlias = Literal["running", "paused", "open", "half_open", "stopped", "held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +61,11 @@ class ConnectionView:
 
 @dataclass(slots=True)
 class _Entry:
-    """One place taken. ``first``: alone after a pause, to see whether the vendor is back. Not frozen: it is made per
-    call."""
+    """One place taken. Not frozen: it is made per call."""
 
     party: Party
-    ticket: Ticket
     background: bool
-    first: bool
+    passed: Pass
 
 
 class Seat:
@@ -191,22 +185,16 @@ class Connection:
         self._connector: Any = connector
         self._observer = observer
         self._deadlines = Deadlines(total.total_seconds() + 5)
-        self._clock, self._wall, self._chance = clock, wall, chance
-        self._breaker = Breaker(circuit or Circuit.of(open_s=None, total_s=total.total_seconds()), chance)
-        self._circuit_reason = ""
+        self._clock, self._wall, self._probe_every_s = clock, wall, probe_every_s
+        self._gate = Gate(
+            circuit or Circuit.of(open_s=None, total_s=total.total_seconds()),
+            has_check=kind.check,
+            probe_every_s=probe_every_s,
+            chance=chance,
+        )
         self._pacing = Pacing(quota or Quota(), calls_max=max(1, IN_FLIGHT // kind.batch_max))
         self._seats: dict[Party, Seat] = {}
         self._in_flight = 0
-        self._pause_until = self._paused_at = 0.0
-        self._pause_reason = ""
-        self._failures = 0
-        self._away = 0
-        """pauses in a row that the vendor did not ask for: only these make the next one longer"""
-        self._is_first_out = False
-        self._held = self._stopped = ""
-        self._probe_every_s = probe_every_s
-        self._check_at = 0.0
-        self._check_tells, self._is_back_by_check = kind.check, False
         self._checks: asyncio.Task[None] | None = None
         self._check_now = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -230,16 +218,7 @@ class Connection:
         """Keep away for so long; None: 1 s doubling to 60 s, with jitter, while nothing succeeds (and nothing while
         the circuit is open, which has times of its own). A longer pause that is in force stays; of many calls that
         fail together one counts."""
-        now = self._clock()
-        if seconds is None:
-            if self._breaker.state != "closed" or (self._failures and self._quiet_until() > now):
-                return
-            seconds = min(PAUSE_MAX_S, PAUSE_FIRST_S * (1 << min(self._away, 10))) * (0.5 + self._chance() / 2)
-            self._away += 1
-        self._failures += 1
-        self._paused_at = now
-        self._pause_until = max(self._pause_until, now + seconds)
-        self._pause_reason = reason
+        self._gate.pause(seconds, reason, now=self._clock(), asked=self._connector.pause_until)
         self._tell()
         self._arm()
 
@@ -247,17 +226,9 @@ class Connection:
         """Only a person can mend it (credentials, permission). Once a minute the connector's ``check`` sees whether
         somebody did; where it has none, or it said that all is well and the calls that followed were refused again
         (a scope that it does not need), one call."""
-        if self._is_back_by_check:
-            self._check_tells = False
-        if self._check_tells:
-            self._stopped = reason
-            if self._checks is None:
-                self._checks = asyncio.get_running_loop().create_task(self._check_regularly())
-        elif not self._stopped or self._pause_until <= self._clock():
-            self._stopped = reason
-            self._failures += 1
-            self._paused_at = self._clock()
-            self._pause_until = self._check_at = self._paused_at + self._probe_every_s
+        self._gate.stop(reason, self._clock())
+        if self._gate.needs_check and self._checks is None:
+            self._checks = asyncio.get_running_loop().create_task(self._check_regularly())
         self._tell()
         self._arm()
 
@@ -265,16 +236,13 @@ class Connection:
 
     def hold(self, reason: str) -> None:
         """A person's pause: no call begins until ``release``; what is in flight ends."""
-        self._held = reason or "paused"
+        self._gate.hold(reason or "paused")
         self._tell()
 
     def release(self) -> None:
         """End a person's pause, and every wait: the vendor is asked at once, one call first where it had failed. Not
         when the vendor itself asked for quiet: that is kept."""
-        now = self._clock()
-        self._held = ""
-        self._pause_until = min(self._pause_until, now)
-        self._breaker.ask_now(now)
+        self._gate.release(self._clock())
         self._check_now.set()
         self._tell()
         self._arm()
@@ -294,9 +262,10 @@ class Connection:
     def view(self) -> ConnectionView:
         """What people see of it now."""
         now = self._clock()
-        state, reason, until = self._state(now)
-        if state == "running" and self._quiet_until() > now:
-            state, reason, until = "paused", "quota", self._quiet_until()
+        asked: float = self._connector.pause_until
+        state, reason, until = self._gate.state(asked)
+        if state == "running" and asked > now:
+            state, reason, until = "paused", "quota", asked
         used = self._pacing.used(now)
         return ConnectionView(
             name=self.name,
@@ -323,25 +292,21 @@ class Connection:
 
     def _enter(self, party: Party, background: bool) -> _Entry | None:
         now = self._clock()
-        pacing, breaker = self._pacing, self._breaker
-        if not self._is_open(now):
+        pacing, gate = self._pacing, self._gate
+        if not gate.admits(now, self._connector.pause_until):
             pacing.want(party, background=background)
             self._arm()
             return None
         if not pacing.begin(party, background=background, now=now):
             self._arm()
             return None
-        ticket = breaker.admit(now)
-        assert ticket is not None, "_is_open asked it"
-        first = self._failures > 0
-        if first:
-            self._is_first_out = True
-        if ticket.is_probe:
+        passed = gate.admit(now)
+        if passed.ticket.is_probe:
             self._tell()
-        return _Entry(party, ticket, background, first)
+        return _Entry(party, background, passed)
 
     def _cancel(self, entry: _Entry) -> None:
-        self._breaker.cancel(entry.ticket)
+        self._gate.cancel(entry.passed)
         self._pacing.cancel(entry.party, background=entry.background)
         self._leave(entry)
 
@@ -351,8 +316,7 @@ class Connection:
 
     def _give_back(self, entry: _Entry) -> None:
         self._pacing.end(background=entry.background)
-        if entry.first:
-            self._is_first_out = False
+        self._gate.leave(entry.passed)
 
     def _left(self, party: Party) -> None:
         if self._seats.pop(party, None) is not None:
@@ -363,18 +327,6 @@ class Connection:
         self._pacing.set_share(party, share, self._clock())
         self._arm()
 
-    def _is_open(self, now: float) -> bool:
-        """Whether calls may begin, as far as vendor and people are concerned."""
-        if self._held or (self._stopped and self._check_tells) or self._quiet_until() > now:
-            return False
-        if self._failures and self._is_first_out:
-            return False  # after a pause one call goes first: a vendor that has just come back is not met by all
-        return self._breaker.admits(now)
-
-    def _quiet_until(self) -> float:
-        asked: float = self._connector.pause_until
-        return max(self._pause_until, asked)
-
     def _offer(self) -> None:
         """Tell those who wait that it is their turn, in turn, as long as there is room. Each asks for itself; who no
         longer wants anything lets the next one have it."""
@@ -382,7 +334,7 @@ class Connection:
         for party in self._pacing.turns(self._clock()):
             now = self._clock()
             at = self._pacing.next_at(now)
-            if not self._is_open(now) or at is None or at > now:
+            if not self._gate.admits(now, self._connector.pause_until) or at is None or at > now:
                 break
             self._pacing.ask(party)
             if (seat := self._seats.get(party)) is not None:
@@ -393,19 +345,13 @@ class Connection:
         """See to it that those who wait are asked when a call may begin."""
         if self._pacing.is_full:
             return  # who leaves comes by here
-        if not self._pacing.waiting or self._is_closed or self._held or (self._stopped and self._check_tells):
-            return
-        if self._failures and self._is_first_out:
+        if not self._pacing.waiting or self._is_closed:
             return
         now = self._clock()
-        at = self._pacing.next_at(now)
-        if at is None:
-            return  # background has its part of the places: who leaves comes by here
-        at = max(at, self._quiet_until())
-        if not self._breaker.admits(now):
-            if self._breaker.state == "half_open":
-                return  # the probe is out
-            at = max(at, self._breaker.until)
+        turn_at, opens_at = self._pacing.next_at(now), self._gate.opens_at(now, self._connector.pause_until)
+        if turn_at is None or opens_at is None:
+            return  # who leaves, learns, checks or releases comes by here
+        at = max(turn_at, opens_at)
         if self._timer is not None:
             if self._timer_at <= at:
                 return
@@ -445,28 +391,17 @@ class Connection:
     ) -> None:
         """What a call that ended says about the vendor; None: it was given up before its end."""
         if outcomes is None:
-            self._breaker.cancel(entry.ticket)
+            self._gate.cancel(entry.passed)
             return
-        now, before = self._clock(), self._breaker.state
         if delivered is None:
             delivered = [type(one) for one in outcomes].count(Delivered)
-        said: Verdict = "worked" if delivered else verdict(outcomes)
-        self._breaker.settle(entry.ticket, said, now - began, now)
         self.succeeded += delivered
-        if self._breaker.state == "open" and (before != "open" or said == "failed"):
-            self._circuit_reason = self._breaker.reason if self._breaker.reason == "slow" else _failure(outcomes)
-        # Only a call that began after the pause or the stop says that it is over.
-        if said == "worked" and began >= self._paused_at:
-            if any(_proves_credentials(one) for one in outcomes) and not (self._stopped and self._check_tells):
-                self._stopped, self._is_back_by_check, self._check_tells = "", False, self.kind.check
-            if not self._stopped or self._check_tells:
-                self._failures = self._away = 0
-                self._pause_until = 0.0
+        self._gate.learn(entry.passed, outcomes, delivered=delivered > 0, began=began, now=self._clock())
         self._tell()
 
     async def _check_regularly(self) -> None:
-        while self._stopped:
-            self._check_at = self._clock() + self._probe_every_s
+        while self._gate.needs_check:
+            self._gate.probed_next(self._clock())
             self._check_now.clear()
             try:
                 async with asyncio.timeout(self._probe_every_s):
@@ -474,36 +409,15 @@ class Connection:
             except TimeoutError:
                 pass
             if isinstance(await self.check(), Delivered):
-                self._stopped, self._is_back_by_check = "", True
+                self._gate.checked()
         self._checks = None
         self._tell()
         self._arm()
 
     # ---- what people are told
 
-    def _state(self, now: float) -> tuple[ConnectionState, str, float | None]:
-        if self._held:
-            return "held", self._held, None
-        if self._stopped:
-            return "stopped", self._stopped, self._check_at
-        if self._breaker.state != "closed":
-            return self._breaker.state, self._circuit_reason, self._breaker.until
-        if self._failures:
-            return "paused", self._pause_reason, self._quiet_until()
-        return "running", "", None
-
     def _tell(self) -> None:
-        now = self._clock()
-        state, reason, until = self._state(now)
+        state, reason, until = self._gate.state(self._connector.pause_until)
         if (state, reason) != (self.state, self.reason):
             self.state, self.reason = state, reason
-            self._observer(state, reason, 0.0 if until is None else max(0.0, until - now))
-
-
-def _failure(outcomes: Sequence[Outcome]) -> str:
-    """The reason that a failed call gave."""
-    return next((one.reason for one in outcomes if isinstance(one, Unknown | Unavailable)), "")
-
-
-def _proves_credentials(outcome: Outcome) -> bool:
-    return isinstance(outcome, Delivered | RetryLater)
+            self._observer(state, reason, 0.0 if until is None else max(0.0, until - self._clock()))

@@ -55,7 +55,7 @@ async def test_a_call_is_given_up_only_after_the_connectors_own_bound(
     for timeout_s in (0.5, 30.0):
         made, _ = connection(f"timeout_s = {timeout_s}")
         assert made._deadlines._seconds == timeout_s + 5
-        assert made._breaker._circuit.slow_s == timeout_s / 2
+        assert made._gate._breaker._circuit.slow_s == timeout_s / 2
         await made.close()
 
 
