@@ -24,7 +24,7 @@ from tests.simulation.world import NAME, Event, VendorKind, World
 FAULTS = (
     "crash", "rebalance", "expel", "freeze", "vendor away", "throttle", "lost answer", "late effect", "partial",
     "refused call", "operator", "busy", "dead topic away", "receipts away", "registry away", "holes", "changes",
-    "pause", "join", "odd events",
+    "pause", "join", "odd events", "slow receipts", "slow letters", "mend",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def plan_of(rng: random.Random) -> Plan:
     )
     share = rng.choice((0.25, 0.5, 0.75))
     return Plan(
-        partitions=rng.randrange(1, 4),
+        partitions=rng.choice((1, 1, 2, 2, 3)),
         keys=rng.randrange(1, 4),
         processes=rng.randrange(1, 4),
         steps=rng.randrange(40, 130),

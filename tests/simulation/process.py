@@ -32,23 +32,24 @@ from tests.simulation.world import INBOX, Event, World
 
 LIMITS = Limits(records_max=40, lane_records_max=8, drain_s=25.0)
 LIMIT_SCHEMA_S = 20.0
+FAITH_S = 10.0
+"""How long a process may think that it is a member without having polled."""
 BACKOFF_S = 2.0
 """How long a connection is left alone when the vendor did not say."""
 
-Write: TypeAlias = tuple[Callable[[], None], Settled]
-"""What makes a record last, and whom to tell."""
+Write: TypeAlias = tuple[Callable[[], None], Settled, bool]
+"""What makes a record last, whom to tell, and whether it goes to a partition that may be slow."""
 Answer: TypeAlias = list[Outcome | None]
 
 
 class Call:
     """One call on its way to the vendor. ``answer`` once there is one and the loop has not seen it yet."""
 
-    __slots__ = ("answer", "batch", "carried", "delivered_before", "done")
+    __slots__ = ("answer", "batch", "carried", "delivered_before")
 
     def __init__(self, batch: Batch, carried: list[list[Event]], delivered_before: int) -> None:
         self.batch, self.carried, self.delivered_before = batch, carried, delivered_before
         self.answer: Answer | None = None
-        self.done = False
 
 
 class Leaving:
@@ -172,6 +173,7 @@ class Process:
     def _take_on(self, partitions: list[int]) -> None:
         world, group = self._world, self._world.group
         taken: list[Assigned] = []
+        told: list[tuple[Place, int, str]] = []
         for partition in partitions:
             group.give(partition, self.name)
             for place in ((SOURCE, partition), (INBOX, partition)):
@@ -191,13 +193,19 @@ class Process:
                     for letter in world.dead.open.values()
                     if letter.origin[:2] == place
                 ]
-                world.checker.took(self.name, place, offset, metadata)
+                told.append((place, offset, metadata))
                 taken.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters))
                 self.positions[place] = offset
                 if begin.first:
                     self.first.append(Commit(place, epoch, offset, ""))
         self.note("takes", [(one.place, one.offset, list(one.done)) for one in taken])
-        self.to_loop.append(partial(self.flow.assigned, taken))
+
+        def assigned() -> None:
+            for place, offset, metadata in told:
+                world.checker.took(self.name, place, offset, metadata)
+            self.flow.assigned(taken)
+
+        self.to_loop.append(assigned)
 
     def _commit_first(self) -> None:
         world = self._world
@@ -325,6 +333,11 @@ class Process:
         if not batch.look_up:
             for work, delivery, events_of in zip(batch.works, batch.deliveries, carried, strict=True):
                 checker.asked(self.name, delivery, events_of, work.order)
+        polled = self._world.now - self.last_poll <= FAITH_S
+        if not polled and not all(self.is_owner(delivery.sequence.partition) for delivery in batch.deliveries):
+            checker.fail(
+                "I3b", f"{self.name} has not polled for {FAITH_S} s, is no member any more, and asks the vendor"
+            )
         self.calls.append(Call(batch, carried, self.delivered))
 
     def _settle(self, call: Call, answer: Answer) -> None:
@@ -365,13 +378,16 @@ class Process:
         """The producer gets so many records through: letters in their order (a letter and its tombstone go to one
         partition), receipts in any (events are spread over partitions). ``lost``: the acks never come back."""
         world, letters, receipts = self._world, self.letters, self.receipts
+        letters_go = 0.07 if "slow letters" in self._plan.faults else 0.5
         for _ in range(count):
-            if letters and (not receipts or self._chance() < 0.4):
+            if letters and self._chance() < letters_go:
                 write, away = letters.popleft(), world.dead.away
             elif receipts:
-                write, away = receipts.pop(int(self._chance() * min(3, len(receipts)))), world.receipts_away
-            else:
+                write, away = receipts.pop(self._which()), world.receipts_away
+            elif not letters:
                 return
+            else:
+                continue
             if away:
                 world.checker.count("refused")
                 self.to_loop.append(partial(write[1], "_MSG_TIMED_OUT"))
@@ -379,6 +395,14 @@ class Process:
             write[0]()
             if not lost:
                 self.to_loop.append(partial(write[1], None))
+
+    def _which(self) -> int:
+        """The receipts are spread over partitions; one of them may be slow."""
+        receipts = self.receipts
+        if "slow receipts" not in self._plan.faults or self._world.healed:
+            return int(self._chance() * min(3, len(receipts)))
+        quick = [number for number, write in enumerate(receipts[:6]) if not write[2]]
+        return quick[0] if quick and self._chance() < 0.95 else 0
 
     @property
     def is_idle(self) -> bool:
@@ -396,16 +420,17 @@ class Process:
             owner = self.is_owner(place[1]) and self.assignment.epochs.get(place) == epoch
             self._world.dead.write(letter, owner=owner)
 
-        self.letters.append((make, settled))
+        self.letters.append((make, settled, False))
 
     def close_letter(self, origin: Origin, settled: Settled) -> None:
-        self.letters.append((partial(self._world.dead.close, origin), settled))
+        self.letters.append((partial(self._world.dead.close, origin), settled, False))
 
     def write_receipt(self, receipt: Receipt, settled: Settled) -> None:
-        self.receipts.append((partial(self._world.checker.receipt, receipt), settled))
+        slow = receipt.record.offset % 3 == 0
+        self.receipts.append((partial(self._world.checker.receipt, receipt), settled, slow))
 
     def write_range(self, settled_range: RangeSettled, settled: Settled) -> None:
-        self.receipts.append((partial(self._world.checker.ranged, self.name, settled_range), settled))
+        self.receipts.append((partial(self._world.checker.ranged, self.name, settled_range), settled, False))
 
     def commit(self, commits: Sequence[Commit]) -> None:
         self.to_owner.append(partial(self._commit, commits))

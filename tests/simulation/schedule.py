@@ -1,13 +1,14 @@
 """One run: what happens, in which order, at which time; all of it from one seed.
 
-First the plan's faults and the ordinary steps, mixed at random. Then everything is healed, each key gets one more event,
-and it runs until it rests. Every open letter is redriven, in order, and what comes back is discarded by a person; each key
-gets one more event, which must arrive; and the checker has the last word.
+First the plan's faults and the ordinary steps, mixed at random. Then everything is healed, each key gets one more
+event, and it runs until it rests. Every open letter is redriven, in order, and what comes back is discarded by a
+person; each key gets one more event, which must arrive; and the checker has the last word.
 """
 
 from __future__ import annotations
 
 import random
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -80,6 +81,11 @@ class Simulation:
         """Until it rests. Answers how often what happened."""
         rng, plan, world = self.rng, self.plan, self.world
         names, weights = self._steps()
+        for _ in range(2):
+            for process in self._processes:
+                process.poll(1, False)
+        for _ in range(rng.randrange(12)):
+            self._publish()
         for step in rng.choices(names, weights, k=plan.steps):
             world.now += rng.random() * 0.4
             step(rng.choice(self._processes))
@@ -98,15 +104,15 @@ class Simulation:
     def _steps(self) -> tuple[list[Callable[[Process], None]], list[float]]:
         faults = self.plan.faults
         steps: list[tuple[str, Callable[[Process], None], float]] = [
-            ("", self._publish_one, 10),
+            ("", self._publish_one, 8),
             ("", self._turn, 40),
             ("", self._leap, 2),
             ("", self._control, 3),
             ("holes", self._hole, 3),
-            ("crash", self._kill, 1.5),
-            ("rebalance", self._rebalance, 2),
-            ("expel", self._expel, 1.2),
-            ("freeze", self._freeze, 1.5),
+            ("crash", self._kill, 0.9),
+            ("rebalance", self._rebalance, 1.2),
+            ("expel", self._expel, 0.7),
+            ("freeze", self._freeze, 1),
             ("freeze", self._thaw, 3),
             ("vendor away", self._vendor, 1.5),
             ("operator", self._operator, 1),
@@ -114,7 +120,8 @@ class Simulation:
             ("receipts away", self._receipts, 0.8),
             ("registry away", self._registry, 1),
             ("late effect", self._land, 3),
-            ("changes", self._change, 4),
+            ("changes", self._change, 8),
+            ("mend", self._mend, 2),
             ("pause", self._pause, 0.8),
             ("join", self._join, 0.8),
         ]
@@ -131,8 +138,8 @@ class Simulation:
     def _publish(self, partition: int | None = None, key: int | None = None, nature: Nature = "fine") -> None:
         rng, plan = self.rng, self.plan
         number = rng.randrange(plan.partitions) if partition is None else partition
-        name = rng.randrange(plan.keys) if key is None else key
-        if partition is None and "odd events" in plan.faults and rng.random() < 0.15:
+        name = key if key is not None else 0 if rng.random() < 0.4 else rng.randrange(plan.keys)
+        if partition is None and "odd events" in plan.faults and rng.random() < 0.25:
             nature = rng.choice(ODD)
         merges = plan.policies.send == "latest"
         action = "post" if plan.kind == "none" and not merges else rng.choice(("put", "put", "row"))
@@ -153,26 +160,24 @@ class Simulation:
 
     def _turn(self, process: Process) -> None:
         """A process gets a moment in which each of its parts may come to something, or not."""
-        rng = self.rng
-        chances = rng.getrandbits(12)
-        if not chances & 7:
-            return
+        chances = self.rng.getrandbits(16)
         if chances & 3 and not process.frozen:
             process.poll(1 + (chances >> 4) % 5, bool(chances & 8))
             if process.gone:
                 self._replace_gone(process)
-        if chances & 0x10:
+        for rest in (chances, chances >> 5)[: 1 + (chances >> 15)]:
+            if rest & 0xC and not process.frozen:
+                process.pump(1 + rest % 5)
             for call in process.calls:
-                if call.answer is None:
+                if call.answer is None and self.rng.random() < 0.7:
                     self._answer(process, call)
-                    break
-        if process.frozen:
-            return
-        if chances & 0x60:
-            process.pump(1 + (chances >> 7) % 3)
-        if chances & 0x300:
-            process.write(1 + (chances >> 6) % 5)
-        if chances & 0xC00 == 0:
+            if process.frozen:
+                return
+            if rest & 0x30:
+                process.pump(1 + rest % 3)
+            if rest & 0xC0:
+                process.write(1 + rest % 7)
+        if chances & 0x800:
             process.flow.commit_due()
 
     def _replace_gone(self, process: Process) -> None:
@@ -214,7 +219,7 @@ class Simulation:
             self.checker.count("looked up")
             return [Delivered() if vendor.has(deliveries[0]) else None]
         if self._healed:
-            return [self._deliver(process, *one) for one in zip(deliveries, call.carried, strict=True)]
+            return [self._deliver(process, call, *one) for one in zip(deliveries, call.carried, strict=True)]
         chance = rng.random()
         if "throttle" in faults and chance < 0.08:
             self.checker.count("throttled")
@@ -223,7 +228,7 @@ class Simulation:
             self.checker.count("answer lost")
             for delivery, carried in zip(deliveries, call.carried, strict=True):
                 if rng.random() < 0.5:
-                    self._deliver(process, delivery, carried)
+                    self._deliver(process, call, delivery, carried)
             return [Unknown("timeout")] * len(deliveries)
         if "late effect" in faults and chance < 0.28:
             self.checker.count("effect to come")
@@ -232,50 +237,57 @@ class Simulation:
         if "refused call" in faults and len(deliveries) > 1 and (chance < 0.36 or self._has_poison(call)):
             self.checker.count("call refused")
             return [Rejected("invalid", scope="call")] * len(deliveries)
-        return [self._one(process, *one) for one in zip(deliveries, call.carried, strict=True)]
+        return [self._one(process, call, *one) for one in zip(deliveries, call.carried, strict=True)]
 
-    def _one(self, process: Process, delivery: Delivery, carried: list[Event]) -> Outcome:
+    def _one(self, process: Process, call: Call, delivery: Delivery, carried: list[Event]) -> Outcome:
         chance, faults = self.rng.random(), self.plan.faults
         if "partial" in faults and chance < 0.12:
             self.checker.count("partial")
             if chance < 0.04:
-                self._deliver(process, delivery, carried)
+                self._deliver(process, call, delivery, carried)
                 return Unknown("cut")
             return RetryLater("500")
         if "busy" in faults and chance < 0.2:
             self.checker.count("busy")
             return Unavailable("locked", scope="entity")
-        return self._deliver(process, delivery, carried)
+        return self._deliver(process, call, delivery, carried)
 
     def _has_poison(self, call: Call) -> bool:
         return any(self._is_poison(delivery) for delivery in call.batch.deliveries)
 
     def _is_poison(self, delivery: Delivery) -> bool:
+        if self.world.mended:
+            return False
         events = self.world.events
         body = delivery.body["row"] if delivery.action == "row" else delivery.body
         return self.world.event_at(delivery.sequence).nature == "poison" or any(
             events[number].nature == "poison" for number in body.values()
         )
 
-    def _deliver(self, process: Process, delivery: Delivery, carried: list[Event], *, late: bool = False) -> Outcome:
+    def _deliver(self, process: Process | None, call: Call | None, delivery: Delivery, carried: list[Event]) -> Outcome:
+        """Without a process or a call: it lands late."""
         if self._is_poison(delivery):
             return Rejected("invalid", "body.a")
-        owner = process.is_owner(delivery.sequence.partition)
-        self.world.vendor.apply(delivery, carried, late=late, owner=owner)
+        owner = process is not None and process.is_owner(delivery.sequence.partition)
+        self.world.vendor.apply(delivery, carried, late=call is None, owner=owner)
         return Delivered("r1")
 
     def _land(self, process: Process) -> None:
         """The effect of a call that was given up long ago."""
         if self._late:
-            self._deliver(process, *self._late.pop(self.rng.randrange(len(self._late))), late=True)
+            self._deliver(None, None, *self._late.pop(self.rng.randrange(len(self._late))))
+
+    def _goes_wrong(self, is_wrong: bool) -> bool:
+        """What works breaks sometimes; what is broken is mended when its turn comes."""
+        return not is_wrong and self.rng.random() < 0.5
 
     def _vendor(self, _: Process) -> None:
-        self.world.vendor.away = not self.world.vendor.away
+        self.world.vendor.away = self._goes_wrong(self.world.vendor.away)
 
     def _operator(self, _: Process) -> None:
         """Credentials are revoked; then mended, and the probe finds out."""
         vendor = self.world.vendor
-        vendor.stopped = not vendor.stopped
+        vendor.stopped = self._goes_wrong(vendor.stopped)
         if vendor.stopped:
             self.checker.count("credentials revoked")
         else:
@@ -284,14 +296,19 @@ class Simulation:
 
     # ---- topics
 
+    def _mend(self, _: Process) -> None:
+        """From now on the vendor takes what it rejected."""
+        self.checker.count("mended")
+        self.world.mended = True
+
     def _dead_topic(self, _: Process) -> None:
-        self.world.dead.away = not self.world.dead.away
+        self.world.dead.away = self._goes_wrong(self.world.dead.away)
 
     def _receipts(self, _: Process) -> None:
-        self.world.receipts_away = not self.world.receipts_away
+        self.world.receipts_away = self._goes_wrong(self.world.receipts_away)
 
     def _registry(self, _: Process) -> None:
-        self.world.registry_away = not self.world.registry_away
+        self.world.registry_away = self._goes_wrong(self.world.registry_away)
 
     # ---- processes
 
@@ -302,10 +319,15 @@ class Simulation:
         if self.rng.random() < 0.5:
             process.write(self.rng.randrange(1, 5), lost=True)
         for call in process.calls:
-            if call.answer is None and self.rng.random() < 0.5 and not call.batch.look_up and not self.world.vendor.away:
+            if (
+                call.answer is None
+                and self.rng.random() < 0.5
+                and not call.batch.look_up
+                and not self.world.vendor.away
+            ):
                 for delivery, carried in zip(call.batch.deliveries, call.carried, strict=True):
                     if self.rng.random() < 0.5:
-                        self._deliver(process, delivery, carried)
+                        self._deliver(process, call, delivery, carried)
                     else:
                         self._late.append((delivery, carried))
         self._processes.remove(process)
@@ -398,7 +420,7 @@ class Simulation:
         """Every fault ends; the dead processes' sessions too."""
         world = self.world
         self.checker.note("healed")
-        self._healed = True
+        self._healed = world.healed = True
         world.vendor.away = world.vendor.stopped = False
         world.dead.away = world.receipts_away = world.registry_away = False
         for process in self._processes:
@@ -408,7 +430,7 @@ class Simulation:
             if name not in names:
                 world.group.leave(name)
         for delivery, carried in self._late:
-            self._deliver(self._processes[0], delivery, carried, late=True)
+            self._deliver(None, None, delivery, carried)
         self._late = []
 
     def _rest(self) -> None:
@@ -467,11 +489,24 @@ class Simulation:
     def _close_letters(self) -> None:
         """A person redrives every letter, in order, and discards what comes back."""
         world = self.world
-        for close in (self._redrive, self._discard):
-            if world.dead.open:
-                for origin in sorted(world.dead.open):
-                    close(origin)
-                self._rest()
+        for origin in sorted(world.dead.open):
+            self._redrive(origin)
+        if self.checker.park:
+            self._live_beside()
+        self._rest()
+        if world.dead.open:
+            for origin in sorted(world.dead.open):
+                self._discard(origin)
+            self._rest()
+
+    def _live_beside(self) -> None:
+        """Events of the same keys come while their letters are redriven."""
+        rng = self.rng
+        for _ in range(4):
+            self._publish()
+            for _ in range(4):
+                self.world.now += rng.random() * 0.4
+                self._turn(rng.choice(self._processes))
 
 
 def simulate(seed: int) -> tuple[Violation | None, Simulation]:
@@ -481,4 +516,6 @@ def simulate(seed: int) -> tuple[Violation | None, Simulation]:
         simulation.run()
     except Violation as violation:
         return violation, simulation
+    except Exception as error:
+        return Violation("I0", "".join(traceback.format_exception(error))), simulation
     return None, simulation

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from connectors.connector import Delivery
+from consumers.assignment import Place
 from consumers.control import AttachedSubscription, Definition, Start, State
 from consumers.deadletter import DeadLetter
 from consumers.inbox import InboxRecord
-from consumers.assignment import Place
 from schemas.event import Origin, Record
 from tests.simulation.checker import SOURCE, Checker
 
@@ -26,8 +26,9 @@ EPOCH_S = 1_700_000_000.0
 Nature: TypeAlias = Literal[
     "fine", "poison", "undecodable", "refused", "foreign", "filtered", "tombstone", "new_schema", "lost_schema"
 ]
-"""``poison``: the vendor never takes it; ``refused``: its projection fails; ``foreign``: no route reads its type;
-``filtered``: read, but no route fits; ``new_schema``, ``lost_schema``: its schema is not in memory, or nowhere."""
+"""``poison``: the vendor does not take it until it is mended; ``refused``: its projection fails; ``foreign``: no route
+reads its type; ``filtered``: read, but no route fits; ``new_schema``, ``lost_schema``: its schema is not in memory, or
+nowhere."""
 
 VendorKind: TypeAlias = Literal["upsert", "guarded", "replay", "none"]
 """What the vendor does with a delivery it had: writes it again; writes it unless it has a newer one; answers as
@@ -213,7 +214,7 @@ class World:
         self.dead = DeadTopic(checker)
         self.vendor = Vendor(kind, checker)
         self.receipts = receipts
-        self.receipts_away = self.registry_away = False
+        self.receipts_away = self.registry_away = self.healed = self.mended = False
         self.attached = AttachedSubscription(name=NAME)
         """as ``backbone.control`` has it"""
 
@@ -269,4 +270,3 @@ class World:
             )
         )  # fmt: skip
         return offset
-
