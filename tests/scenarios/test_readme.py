@@ -88,7 +88,7 @@ def test_every_transcript_can_be_typed_after_the_demo(demo: Path) -> None:
     (demo / subscription.splitlines()[0].removeprefix("# ")).write_text(subscription)
     change, letter = "", ""
     for typed, shown in transcripts():
-        words = shlex.split(re.sub(r"\bch-\w+", change, typed))[1:]
+        words = shlex.split(re.sub(r"\bch-\w+", change, typed), comments=True)[1:]
         words = [letter if re.fullmatch(r"[\w.]+/\d+/\d+", word) else word for word in words]
         if words[0] in ("apply", "undo"):
             words.append("--yes") if words[0] == "undo" else None
