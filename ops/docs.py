@@ -6,8 +6,10 @@ of ops/REFERENCE.md. ``generated()`` is pure but for reading the README and impo
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 REFERENCE = ROOT / "ops" / "REFERENCE.md"
+FAULTS = ROOT / "tests" / "faults" / "RESULTS.json"
+"""Written by ``make faults``."""
 WIDTH = 100
 
 OWN_VARIABLES = (
@@ -61,6 +65,7 @@ def blocks() -> dict[str, str]:
         "connectors": connectors(),
         "environment": environment(),
         "metrics": metrics(),
+        "reliability": reliability(),
     }
 
 
@@ -127,6 +132,26 @@ def metrics() -> str:
 
     rows = [[f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.meaning] for metric in METRICS]
     return _table(["metric", "kind", "labels", "meaning"], rows)
+
+
+def reliability() -> str:
+    """The last whole run of ``make faults``, as it wrote it down: also what did not hold and what did not run."""
+    if not FAULTS.is_file():
+        return "No whole run is recorded here yet."
+    result = json.loads(FAULTS.read_text(encoding="utf-8"))
+    words = {"holds": "held", "broken": "**broken**", "not run": "not run"}
+    counts = Counter(words[row["verdict"]] for row in result["rows"])
+    said = f"{result['at']}, commit `{result['commit']}`, seed {result['seed']}, {result['seconds']} s"
+    summary = ", ".join(f"{counts[word]} {word.strip('*')}" for word in words.values() if counts[word])
+    rows = []
+    for row in result["rows"]:
+        verdict = words[row["verdict"]]
+        if row["verdict"] != "holds":
+            verdict += f": {row['broken'][0]}"
+        numbers = [f"{row[name]:,}" if row["events"] else "–" for name in ("events", "duplicates", "letters")]
+        rows.append([row["subject"], row["fault"], row["expected"], *numbers, verdict])
+    head = ["of", "what was done", "what must happen", "events", "again", "dead", "verdict"]
+    return f"{said} on {result['machine']}, load {result['load']:g}: {summary}.\n\n{_table(head, rows)}"
 
 
 # ---- reference ------------------------------------------------------------------------------------------------
