@@ -38,6 +38,7 @@ def main() -> int:
     wanted, rounds = set(arguments.only) or set(PARTS), arguments.rounds
     shown: list[Line] = []
     loads = [os.getloadavg()[0]]
+    failed: list[str] = []
 
     def show(lines: Iterable[Line]) -> None:
         for line in lines:
@@ -66,14 +67,18 @@ def main() -> int:
             }
             for name, step in steps.items():
                 if name in wanted:
-                    show(step())
+                    try:
+                        show(step())
+                    except Exception as error:  # noqa: BLE001 - the others are measured all the same, and it is said
+                        failed.append(f"{name}: {type(error).__name__} {error}".strip())
+                        print(f"({failed[-1]})", flush=True)
         finally:
             stage.close()
             local.reset(folder)
     if wanted == set(PARTS):
-        report.write(shown, rounds, loads, words[2].strip())
+        report.write(shown, rounds, loads, words[2].strip(), failed)
         print(f"\nWritten: {report.FILE}")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -100,7 +101,7 @@ async def running(
     runtimes: list[Runtime] = []
 
     def stopped(reason: str) -> None:
-        raise RuntimeError(reason)
+        print(f"(a subscription of the benchmark stopped: {reason})", file=sys.stderr, flush=True)
 
     for (job, topic), observer in zip(jobs, observers, strict=True):
         subscription = subscription_of(job, topic, group)

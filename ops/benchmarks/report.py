@@ -31,9 +31,9 @@ def versions() -> str:
     return f"Python {platform.python_version()}, librdkafka {confluent_kafka.libversion()[0]}, {packages}"
 
 
-def write(lines: Sequence[Line], rounds: int, loads: Sequence[float], how: str) -> None:
+def write(lines: Sequence[Line], rounds: int, loads: Sequence[float], how: str, failed: Sequence[str] = ()) -> None:
     """Write the report. ``loads`` are the machine's load averages during the run: above the number of cores, others
-    were at work too and every rate is lower than it would be alone."""
+    were at work too and every rate is lower than it would be alone. ``failed``: what could not be measured."""
     table = [HEADINGS, ("---", "---", *["---:"] * 5, "---"), *(line.cells() for line in lines)]
     rows = "\n".join(f"| {' | '.join(cell.strip().replace('|', chr(92) + '|') for cell in cells)} |" for cells in table)
     FILE.write_text(
@@ -43,7 +43,7 @@ Written by the script itself on {datetime.now(UTC):%Y-%m-%d}; do not edit. Media
 
 - Machine: {machine()}. Kafka, the registry, the vendors' fakes and the measured process share it.
 - Load average (1 min) during the run: {min(loads):.1f} to {max(loads):.1f}.
-- {versions()}.
+- {versions()}.{"".join(f"{chr(10)}- Could not be measured: {one}." for one in failed)}
 
 {rows}
 
