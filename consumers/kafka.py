@@ -34,6 +34,8 @@ NO_POLL_MAX_S = 1.0
 """Without a poll for longer nobody can join or leave the group."""
 ANSWER_MAX_S = 2.0
 """How long leaving waits for the answer to a commit that is under way."""
+DOUBT_S = 10.0
+"""A pause between two polls after which it is not known whether this process is still a member."""
 LOOK_AGAIN_S = 5.0
 """How long until the cluster is asked again for the topics when it could not answer."""
 
@@ -100,7 +102,8 @@ class Owner:
         self._resolve, self._started, self._open_letters = resolve, started, open_letters
         self._drain_s, self._records_max, self._bytes_max = drain_s, records_max, bytes_max
         self._log = ClientLog(log)
-        self.last_poll = time.monotonic()
+        self.last_poll = self._polled_at = time.monotonic()
+        """until when this process is known to be a member; after a long pause it stands still until ``prove``"""
         self._commands: queue.SimpleQueue[Callable[[Consumer], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._closing = False
@@ -205,7 +208,7 @@ class Owner:
         until = time.monotonic() + self._drain_s + 5
         while not reply.done() and time.monotonic() < until:
             consumer.poll(POLL_S)
-            self.last_poll = time.monotonic()
+            self._polled()
         until = time.monotonic() + ANSWER_MAX_S
         while self._unanswered and time.monotonic() < until:
             consumer.poll(POLL_S)  # tried again by the client, the last commit would land behind the one below
@@ -230,7 +233,7 @@ class Owner:
                 self._commit(consumer, waiting, asynchronous=True)
             if self._held or self._is_full(1.0) or (paused_all and self._is_full(0.5)):
                 self._full = not self._held
-                if not paused_all and not self._held and time.monotonic() - self.last_poll < NO_POLL_MAX_S:
+                if not paused_all and not self._held and time.monotonic() - self._polled_at < NO_POLL_MAX_S:
                     # Not consuming costs nothing; pausing throws the prefetched messages away.
                     self._wake.clear()
                     if self._is_full(0.5):
@@ -253,6 +256,14 @@ class Owner:
             messages = [] if first is None else [first, *consumer.consume(FETCH_MAX - 1, 0)]
             self._take(messages, consumer)
 
+    def _polled(self) -> None:
+        """A process that was frozen polls before it hears that it has lost its partitions. This thread may be the first
+        to run again, so such a poll proves nothing to those who are about to call a vendor."""
+        now = time.monotonic()
+        if now - self.last_poll <= DOUBT_S or not self._assignment:
+            self.last_poll = now
+        self._polled_at = now
+
     def _is_full(self, share: float) -> bool:
         records = self._handed_records - self._reader.settled_records
         size = self._handed_bytes - self._reader.settled_bytes
@@ -269,7 +280,7 @@ class Owner:
     def _take(self, messages: Sequence[Message], consumer: Consumer) -> None:
         """Turn messages into records and hand them over, with the position behind them (also when there are none:
         transaction markers move it)."""
-        self.last_poll = time.monotonic()
+        self._polled()
         records: list[Record] = []
         size = 0
         for message in messages:
@@ -491,6 +502,7 @@ class Owner:
                 self._forget(places)
                 self._rejoin = "no longer a member"
             return False
+        self.last_poll = time.monotonic()
         return True
 
     def _pause(self, consumer: Consumer, place: Place, paused: bool) -> None:

@@ -4,6 +4,8 @@ twice or for somebody else, and what cannot heal by itself stops the subscriptio
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
@@ -126,6 +128,29 @@ def test_partitions_lost_to_a_refused_commit_are_read_again_from_what_was_commit
     first, second = member.reader.assignments
     assert (second.offset, second.epoch > first.epoch) == (0, True)
     assert [record.offset for record in member.reader.records] == [0, 1, 2, 0, 1, 2]
+
+
+@with_one_protocol
+def test_the_first_poll_after_a_long_pause_proves_no_membership_a_commit_does(
+    join: Join, write: Write, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The zombie guard asks how old the last poll is. Frozen with its process, the Kafka thread could be the first to
+    run again: its poll was new, and calls were made for partitions that were lost."""
+    write(3)
+    member = join(topic)
+    member.has_read(3)
+    monkeypatch.setattr("consumers.kafka.DOUBT_S", 0.2)
+    frozen = threading.Event()
+    member.owner._command(lambda _: frozen.wait(15) and None)
+    before = member.owner.last_poll
+    eventually(lambda: time.monotonic() - member.owner.last_poll > 0.3, about="a long pause")
+    frozen.set()
+    write(3)
+    member.has_read(6)
+    assert member.owner.last_poll - before < 0.3, "it has polled since, and nobody may rely on it"
+    assert member.owner.prove().result(15)
+    assert time.monotonic() - member.owner.last_poll < 5
+    assert member.owner.last_poll - before > 0.3
 
 
 @pytest.mark.parametrize("answer", [COORDINATOR_LOADING, CUT], ids=["loading", "cut"])
