@@ -31,7 +31,7 @@ WORDS = {
     "not_ours": "not for it",
     "before_start": "before its start",
     "no_position": "no position",
-    "dead letter": "dead letter",
+    "dead_letter": "dead letter",
 }
 
 

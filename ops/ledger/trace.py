@@ -49,10 +49,10 @@ class Delivered:
 
     @property
     def state(self) -> str:
-        """In one word: the last outcome, or ``standing``, or ``dead letter`` where only that is known."""
+        """In one word: the last outcome, or ``standing``, or ``dead_letter`` where only that is known."""
         if self.receipts:
             return self.receipts[-1].outcome
-        return "dead letter" if self.letter is not None else self.standing or "unknown"
+        return "dead_letter" if self.letter is not None else self.standing or "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
