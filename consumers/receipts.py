@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TOPIC = "backbone.deliveries"
 SETTLED = "backbone.DeliverySettled"
 RANGE = "backbone.RangeSettled"
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode
 
 ReceiptOutcome: TypeAlias = Literal[
     "delivered", "skipped", "rejected", "undecodable", "exhausted", "unknown", "parked"
@@ -189,8 +190,7 @@ def hashed(text: str, key: bytes) -> str:
 
 def body_hash(body: Mapping[str, Any]) -> str:
     """SHA-256 in hex of the body as canonical JSON: sorted names, no spaces; what JSON has no word for as its text."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_canonical(body).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def identity(record: Record, event: Event | None, event_type: str) -> tuple[str, str, str, datetime]:
