@@ -15,6 +15,7 @@ ENVIRONMENT_DOORS = {
     "ops/settings.py",
     "producers/settings.py",
     # what child processes are given, and where a system's Java is: not settings of the backbone
+    "ops/benchmarks/peering.py",
     "ops/demo/demo.py",
     "ops/local/artifacts.py",
     "ops/local/java.py",
@@ -24,7 +25,7 @@ WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 TOP_LEVEL = {
     "pyproject.toml", "producers", "consumers", "schemas", "connectors", "ops", "tests", "docker-compose.yml",
     "README.md", "Makefile", "CHANGELOG.md", "LICENSE", "backbone.toml", "requirements.lock", "requirements-dev.lock",
-    ".ci", ".git", ".gitignore",
+    "requirements-peers.lock", ".ci", ".git", ".gitignore",
 }  # fmt: skip
 
 
