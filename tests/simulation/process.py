@@ -409,6 +409,16 @@ class Process:
         waits = self.to_loop or self.calls or self.letters or self.receipts
         return not waits and (self.gone or not self.to_owner)
 
+    def next_due(self) -> float | None:
+        """When something may go on by itself."""
+        dues = [since + LIMIT_SCHEMA_S for _, _, since in self.wanted]
+        dues += [since + LIMITS.drain_s + 0.1 for since, _ in self.drains]
+        if (due := self.flow.next_due()) is not None:
+            dues.append(due)
+        if self.flow.waiting(background=False) or self.flow.waiting(background=True):
+            dues.append(self.quiet_until)
+        return min(dues, default=None)
+
     # ---- Effects
 
     def write_letter(self, letter: DeadLetter, settled: Settled) -> None:

@@ -443,6 +443,8 @@ class Simulation:
                 self._control(process)
                 process.stopped_connection = False  # the probe, once a minute
                 process.poll(100, True)
+                if not process.assignment and process.is_idle and not process.gone:
+                    continue
                 self._calm(process)
                 process.flow.commit_due()
                 if process.receipts:
@@ -452,8 +454,10 @@ class Simulation:
                     self._replace_gone(process)
             if self._rests():
                 return
-            dues = [due for process in self._processes if (due := process.flow.next_due()) is not None]
-            world.now = max(world.now + 0.5, min(dues, default=0.0))
+            world.now += 0.5
+            if all(process.is_idle for process in self._processes):
+                dues = [due for process in self._processes if (due := process.next_due()) is not None]
+                world.now = max(world.now, min(dues, default=0.0))
         self.checker.fail("I10", f"it does not come to rest: {self._unrest()}")
 
     def _calm(self, process: Process) -> None:
