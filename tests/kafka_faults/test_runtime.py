@@ -63,6 +63,7 @@ async def running(
     stops: list[str],
     observer: facts.Observer = lambda _: None,
     pipeline: JsonPipeline | None = None,
+    zombie_after_s: float = 10.0,
 ) -> AsyncIterator[Runtime]:
     """Attached to the topic ``t``, without receipts, committing ten times a second."""
 
@@ -82,7 +83,7 @@ async def running(
         load_schema=no_schema,
         stopped=stops.append,
         observer=observer,
-        limits=Limits(commit_every_s=0.1, drain_s=0.5),
+        limits=Limits(commit_every_s=0.1, drain_s=0.5, zombie_after_s=zombie_after_s),
     )
     runtime.start()
     try:
@@ -105,6 +106,26 @@ async def test_everything_is_delivered_and_committed_though_the_cluster_goes_awa
     assert sorted(vendor.applied) == list(range(COUNT))
     assert stops == []
     assert [fact.reason for fact in told if isinstance(fact, facts.CommitFailed)] == ["STALE_MEMBER_EPOCH"]
+
+
+async def test_a_process_in_doubt_asks_with_a_commit_before_it_calls_and_calls_nobody_when_it_is_no_member(
+    cluster: MockCluster, producer: RecordProducer, topic: str
+) -> None:
+    """The zombie guard, as if the last poll were always too old."""
+    vendor, stops = Vendor(), []
+    applied_by_then: list[int] = []
+
+    def learns(fact: facts.Fact) -> None:
+        if isinstance(fact, facts.CommitFailed):
+            assert fact.reason == "UNKNOWN_MEMBER_ID"
+            applied_by_then.append(len(vendor.applied))
+
+    cluster.fail_next(Api.OFFSET_COMMIT, 0, 25)  # the start is committed, the first question is refused
+    async with running(cluster, producer, vendor, stops, learns, zombie_after_s=-1.0):
+        await eventually_async(lambda: len(vendor.applied) == COUNT)
+    assert applied_by_then == [0]
+    assert sorted(vendor.applied) == list(range(COUNT))
+    assert stops == []
 
 
 @pytest.mark.parametrize("where", ["observer", "half of a handover"])
