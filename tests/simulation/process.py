@@ -118,6 +118,8 @@ class Process:
             self._leave(self.leaving)
             return
         if not group.is_member(self.name, self.member):
+            if self.member >= 0 and self._chance() < 0.5:
+                self._run_commands()  # it does not know yet: its commits are refused
             self._rejoin()
             return
         self.last_poll = world.now
@@ -140,12 +142,15 @@ class Process:
             return
         if coming:
             self._take_on(coming)
-        for _ in range(len(self.to_owner)):
-            self.to_owner.popleft()()
+        self._run_commands()
         if self.first:
             self._commit_first()
         if not self.held and self.handed - self.flow.settled_records < LIMITS.records_max:
             self._fetch(records_max, over_markers)
+
+    def _run_commands(self) -> None:
+        for _ in range(len(self.to_owner)):
+            self.to_owner.popleft()()
 
     def _rejoin(self) -> None:
         """It is no member (any more): what it had is lost."""
