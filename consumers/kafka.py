@@ -409,6 +409,8 @@ class Owner:
             if begin.first:
                 first.append(TopicPartition(*place, offset))
         self._take_assignment(consumer, [TopicPartition(*a.place, a.offset) for a in assigned])
+        # The client keeps a pause over a rebalance: what was paused when it was taken away would never be read again.
+        consumer.resume([TopicPartition(*a.place) for a in assigned])
         self._first += first
         self._tell(self._reader.assigned, assigned)
         if stops:

@@ -229,6 +229,26 @@ def test_a_commit_refused_when_leaving_costs_only_a_repetition(
     assert [record.offset for record in after.reader.records] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("protocol", ["classic"])
+def test_a_partition_that_was_paused_when_it_was_taken_away_is_read_when_it_comes_back(
+    cluster: MockCluster, join: Join, producer: RecordProducer
+) -> None:
+    """The client keeps a pause over a rebalance. A member that was full of a backlog when others came and went held its
+    partitions ever after without reading one record (seen in a storm of rebalances)."""
+    topic = cluster.make_topic("pair", 2)
+    member = join(topic)
+    eventually(lambda: len(member.reader.held) == 2, about="both partitions")
+    for partition in (0, 1):
+        member.owner.pause((topic, partition), True)
+    other = join(topic)
+    eventually(lambda: [len(one.reader.held) for one in (member, other)] == [1, 1], about="one partition each")
+    settled: list[object] = []
+    for partition in (0, 1):
+        producer.send(topic, b"k", b"v", None, partition=partition, on_settled=settled.append)
+    assert producer.flush(15) == 0
+    eventually(lambda: len(member.reader.records) == len(other.reader.records) == 1, about="a record each")
+
+
 @with_one_protocol
 def test_a_start_that_cannot_be_committed_stays_pending(
     cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
