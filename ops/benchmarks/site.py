@@ -28,4 +28,5 @@ class Site:
         return name
 
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap})
+        # made for one question: what it says of its own end is of no interest
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
