@@ -263,7 +263,8 @@ class Demo:
             return
         print(
             "The stack and a worker are still up. Try, with .venv/bin in your PATH:\n"
-            "  backbone status\n  backbone lag\n  backbone trace user_id=u-0001\n  backbone deadletter show crm-contacts\n"
+            "  backbone status\n  backbone lag\n  backbone trace user_id=u-0001\n"
+            "  backbone deadletter show crm-contacts\n"
             "  backbone event publish accounts.UserUpgraded --data "
             '\'{"user_id": "u-0001", "from_plan": "team", "to_plan": "business", "seats": 3, '
             '"upgraded_at": "2026-05-02T10:00:00Z"}\'\n'
