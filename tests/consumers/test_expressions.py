@@ -294,11 +294,11 @@ def test_a_condition_that_has_asked_for_null_frees_what_comes_behind_it() -> Non
     ],
 )
 def test_no_expression_however_built_takes_long_or_shows_a_traceback(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for compiler in (compile_expression, compile_template):
         with suppress(ExpressionError, ExpressionFailed):
             compiler(text).evaluate(event())
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_nothing_a_person_writes_becomes_code() -> None:

@@ -152,12 +152,12 @@ words = st.sampled_from(
     )
 )
 def test_no_text_gives_anything_but_a_value_or_a_sentence(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for contract in (None, ORDERED):
         for compiler in (compile_expression, compile_template):
             verdict = _verdict(compiler, text, contract)
             assert verdict is None or (verdict.isprintable() or not text.isprintable())
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def _verdict(compiler: Any, text: str, contract: Any) -> str | None:

@@ -410,7 +410,7 @@ ROUTE_KEYS = ["event", "where", "action", "entity", "body", "projection", "extra
 def test_no_file_however_broken_gives_a_traceback_or_takes_long(
     tmp_path: Path, top: dict[str, Any], inside: dict[str, Any], cut: int
 ) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     document = yaml.safe_load(GOOD)
     document["routes"][0].update(inside)
     document.update(top)
@@ -420,4 +420,4 @@ def test_no_file_however_broken_gives_a_traceback_or_takes_long(
         assert subscription is not None or findings
         for one in findings:
             assert str(one)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2

@@ -123,9 +123,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_text_keeps_the_reader_busy(name: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     read(HOSTILE[name])
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 pieces = st.sampled_from(

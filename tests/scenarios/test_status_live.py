@@ -75,7 +75,8 @@ def test_what_holds_a_subscription_is_named_and_a_person_ends_it(world: World) -
     world.publish(40)
     eventually(lambda: account(world)["workers"] == 1, 30, poll_s=1, about="the worker's view of the connection")
     row = account(world)
-    assert (row["state"], row["reason"], row["subscriptions"]) == ("held", "INC-412", [world.subscription])
+    assert (row["state"], row["reason"]) == ("held", "INC-412")
+    assert world.subscription in row["subscriptions"]  # others of the test stack may be attached to one of this name
     assert "connection paused by a person" in held_by(world)
     assert "-> backbone -c test connection resume hubspot" in world.backbone("status")
     assert world.vendor.report()["calls"] == 0
