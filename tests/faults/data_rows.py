@@ -352,7 +352,7 @@ def _configure(scene: Scene, topic: str, config: Mapping[str, str]) -> None:
 ROWS = (
     Row(
         name="malformed", act=4,
-        fault="bytes nobody can read: cut, trailing, wrong magic, negative length, recursive, array<null>, decimal",
+        fault="bytes nobody can read: cut, trailing, wrong magic, negative length, recursive, arrays of null, decimal",
         expected="a dead letter each, byte for byte; others unaffected", decisive="I2 I7 I10",
         plans=(plan("d-malformed"),), run=malformed,
     ),
