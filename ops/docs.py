@@ -139,10 +139,10 @@ def reliability() -> str:
     if not FAULTS.is_file():
         return "No whole run is recorded here yet."
     result = json.loads(FAULTS.read_text(encoding="utf-8"))
-    words = {"holds": "held", "broken": "**broken**", "not run": "not run"}
+    words = {"holds": "held", "broken": "BROKEN", "not run": "not run"}
     counts = Counter(words[row["verdict"]] for row in result["rows"])
     said = f"{result['at']}, commit `{result['commit']}`, seed {result['seed']}, {result['seconds']} s"
-    summary = ", ".join(f"{counts[word]} {word.strip('*')}" for word in words.values() if counts[word])
+    summary = ", ".join(f"{counts[word]} {word}" for word in words.values() if counts[word])
     rows = []
     for row in result["rows"]:
         verdict = words[row["verdict"]]
