@@ -20,9 +20,11 @@ from connectors.connector import Delivered, Outcome, Rejected, Skipped
 from consumers import facts
 from consumers.assignment import Assigned, Commit, Handover, Place
 from consumers.batches import Batch, Batches
+from consumers.commits import Commits, Drain
 from consumers.control import inbox_topic
 from consumers.deadletter import DeadLetter, letter_of
-from consumers.heartbeat import HELD_MAX, Held, SubscriptionView
+from consumers.heartbeat import HELD_MAX, SubscriptionView
+from consumers.holding import held_lanes, parked_keys
 from consumers.inbox import parse_inbox
 from consumers.lanes import Lane, LaneKey, Lanes
 from consumers.merging import MERGED_MAX, can_merge, merged, without
@@ -92,15 +94,6 @@ def _redrives(work: Work, outcome: DeadOutcome) -> int:
     return work.order.redrives + (work.order.kind == "redrive" and outcome != "parked")
 
 
-class _Drain:
-    """Partitions that are being left, and who waits for what may be committed of them."""
-
-    __slots__ = ("answer", "leaving")
-
-    def __init__(self, leaving: list[Partition], answer: Callable[[Sequence[Commit]], None]) -> None:
-        self.leaving, self.answer = leaving, answer
-
-
 class Flow:
     """See the module. ``receipts``: whether settled deliveries leave receipts (not where a subscription reads the
     backbone's own topics). ``accept`` rejections pass before the guard counts. ``wall`` answers seconds since the
@@ -137,7 +130,9 @@ class Flow:
         self._parked = ParkedKeys()
         self._parks = self._policies.on_dead_letter == "park_key"
         self._guard = RejectionGuard(accept=accept)
-        self._drains: list[_Drain] = []
+        self._commits = Commits(
+            self._partitions, effects, ranges=receipts, left=self._leave, failed=self._receipt_failed
+        )
         self._background_open = 0
         self._background_full = False
         self._receipts_acked = 0
@@ -175,55 +170,31 @@ class Flow:
         token ends the wait (``end_drain``)."""
         leaving = [self._partitions[place] for place in places if place in self._partitions]
         self._close_admission(leaving)
-        drain = _Drain(leaving, answer)
-        self._drains.append(drain)
-        self._check_drains()
-        return drain
+        return self._commits.drain(leaving, answer)
 
     def end_drain(self, token: object) -> None:
         """It took too long: answer what may be committed as it is. After the answer nothing happens."""
-        if isinstance(token, _Drain) and token in self._drains:
-            self._drained(token)
+        assert isinstance(token, Drain)
+        self._commits.end(token)
 
-    def _check_drains(self) -> None:
-        for drain in list(self._drains):
-            ours = [partition for partition in drain.leaving if partition.live]
-            if any(partition.open or partition.ranging for partition in ours):
-                continue
-            # Everything is acked: the ranges are the last thing to be written before the commit.
-            if unrecorded := [partition for partition in ours if self._needs_range(partition)]:
-                for partition in unrecorded:
-                    self._write_range(partition)
-            elif drain in self._drains:
-                self._drained(drain)
+    def lost(self, places: Sequence[Place]) -> None:
+        """Somebody else has them already: forget everything, commit nothing."""
+        leaving = [self._partitions[place] for place in places if place in self._partitions]
+        self._close_admission(leaving)
+        self._leave(leaving, drained=False)
 
-    def _drained(self, drain: _Drain) -> None:
-        self._drains.remove(drain)
-        commits = []
-        for partition in drain.leaving:
-            if partition.live and not partition.unrecorded and not self._needs_range(partition):
-                commits.append(self._commit_of(partition))
+    def _leave(self, leaving: Sequence[Partition], *, drained: bool = True) -> None:
+        """From here on nothing that comes back counts for these partitions."""
+        for partition in leaving:
             partition.live = False
             self._parked.end(partition.place)
             if self._partitions.get(partition.place) is partition:
                 del self._partitions[partition.place]
-        self._leave_lines(drain.leaving)
-        drain.answer(commits)
-        if drain.leaving:
-            drained = not any(partition.open for partition in drain.leaving)
-            places = tuple(partition.place for partition in drain.leaving)
-            self._observe(facts.PartitionsRevoked(self._name, places, drained))
-
-    def lost(self, places: Sequence[Place]) -> None:
-        """Somebody else has them already: forget everything, commit nothing."""
-        leaving = [self._partitions.pop(place) for place in places if place in self._partitions]
-        self._close_admission(leaving)
-        for partition in leaving:
-            partition.live = False
-            self._parked.end(partition.place)
         self._leave_lines(leaving)
         if leaving:
-            self._observe(facts.PartitionsRevoked(self._name, tuple(p.place for p in leaving), False))
+            drained = drained and not any(partition.open for partition in leaving)
+            places = tuple(partition.place for partition in leaving)
+            self._observe(facts.PartitionsRevoked(self._name, places, drained))
 
     def _close_admission(self, partitions: Sequence[Partition]) -> None:
         closing = {id(partition) for partition in partitions}
@@ -647,8 +618,7 @@ class Flow:
         for one in group if group is not None else (*work.merged, work):
             one.open = False
             one.partition.open -= 1
-        if self._drains:
-            self._check_drains()
+        self._commits.look()
         return True
 
     def _closed(self, work: Work) -> None:
@@ -662,8 +632,7 @@ class Flow:
         self._settled(work)
         if work.entry.ended is None:
             self._break_line(work)
-        if self._drains:
-            self._check_drains()
+        self._commits.look()
 
     def _finish(self, work: Work, outcome: Delivered | Skipped, now: float) -> None:
         """The vendor has it, or a connector had nothing to do."""
@@ -981,59 +950,13 @@ class Flow:
 
     def commit_due(self) -> None:
         """Once a second: ranges first, each commit when its range is acked; and partitions that were too full go on."""
-        due: list[Commit] = []
         for partition in list(self._partitions.values()):
             if partition.paused:
                 self._unpause(partition)
-            if partition.ranging or not partition.dirty or not partition.live:
-                continue
-            if self._needs_range(partition):
-                self._write_range(partition)
-            elif (commit := self._take_due(partition)) is not None:
-                due.append(commit)
+        self._commits.due()
         if self._receipts_acked:
             self._observe(facts.ReceiptsWritten(self._name, self._receipts_acked))
             self._receipts_acked = 0
-        if due:
-            self._effects.commit(due)
-
-    def _needs_range(self, partition: Partition) -> bool:
-        return self._receipts and not partition.unrecorded and partition.tracker.committable() > partition.ranged
-
-    def _write_range(self, partition: Partition) -> None:
-        """Record what becomes of the records up to here; when that is acked, commit exactly this."""
-        start, end = partition.ranged, partition.tracker.committable()
-        commit = self._take_due(partition)
-        partition.ranging = True
-
-        def settled(error: str | None) -> None:
-            partition.ranging = False
-            if error is None:
-                partition.ranged = end
-                if partition.live and commit is not None:
-                    self._effects.commit([commit])
-            else:
-                partition.unrecorded = True
-                partition.not_committed()
-                if partition.live:
-                    self._receipt_failed(error)
-            if self._drains:
-                self._check_drains()
-
-        counts = partition.tracker.take_counts()
-        self._effects.write_range(RangeSettled(place=partition.place, start=start, end=end, counts=counts), settled)
-
-    def _take_due(self, partition: Partition) -> Commit | None:
-        due = partition.take_due()
-        if due is None:
-            return None
-        if len(due[1]) > METADATA_BYTES_MAX * 0.9 and not partition.paused:
-            partition.paused = True
-            self._effects.pause_partition(partition.place, True)
-        return Commit(partition.place, partition.epoch, *due)
-
-    def _commit_of(self, partition: Partition) -> Commit:
-        return Commit(partition.place, partition.epoch, partition.tracker.committable(), partition.tracker.metadata())
 
     def _unpause(self, partition: Partition) -> None:
         if self._background_full and partition.place[0] == self._inbox:
@@ -1044,10 +967,8 @@ class Flow:
             self._effects.pause_partition(partition.place, False)
 
     def commit_failed(self, reason: str) -> None:
-        """The same offsets are not sent again (they may be another member's by now): what is due now for the partitions
-        that are still ours is, so that a quiet topic's lag ends when the broker is back."""
-        for partition in self._partitions.values():
-            partition.not_committed()
+        """A commit was not taken; what is due then is committed with the next ones."""
+        self._commits.refused()
         self._observe(facts.CommitFailed(self._name, reason))
 
     # ---- what people see
@@ -1063,27 +984,7 @@ class Flow:
 
     def view(self, now: float) -> SubscriptionView:
         """The subscription as it stands, for the heartbeat; rates and the slowest projection since the last one."""
-        wall = self._wall()
-        held: list[Held] = []
-        for lane in self._lanes.all():
-            head = lane.queue[0]
-            work = next((one for one in lane.queue if head in one.merged), head) if self._merges else head
-            if work.held_since is not None and (lane.due or head.held_why in ("schema", "letter")):
-                held.append(
-                    Held(
-                        origin=str(head.record.origin),
-                        why=work.held_why,
-                        since=work.held_since,
-                        waiting=len(lane.queue) - 1,
-                        reason=work.reason,
-                        due=wall + lane.due - now if lane.due else None,
-                    )
-                )
-        held.sort(key=lambda one: one.since)
-        parked = tuple(
-            Held(origin=f"{place[0]}/{place[1]}/{offset}", why="parked", since=0.0, waiting=count - 1)
-            for place, offset, count in self._parked.oldest(HELD_MAX)
-        )
+        held = held_lanes(self._lanes.all(), now=now, wall=self._wall())
         since, records = self._viewed
         self._viewed = (now, self.settled_records)
         slowest, self._slowest_s = self._slowest_s, 0.0
@@ -1099,7 +1000,7 @@ class Flow:
             held=tuple(held[:HELD_MAX]),
             held_total=len(held),
             parked_keys=len(self._parked),
-            parked=parked,
+            parked=parked_keys(self._parked),
             oldest_at=self.oldest_at(),
             slow_projection_s=slowest,
             records_per_s=(self.settled_records - records) / seconds if since and seconds > 0 else 0.0,
