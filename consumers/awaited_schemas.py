@@ -11,6 +11,9 @@ from consumers.work import Limits, Work
 from schemas.codec import SchemaWanted
 from schemas.errors import BackboneError, NotFoundError
 
+AWAY_MAX_S = 15.0
+"""A registry that is back is noticed within this time: the lanes of new schemas wait for nothing else."""
+
 
 class AwaitedSchemas:
     """Lives on one event loop. ``load`` blocks and is called in threads; ``release`` is called with the works that
@@ -60,7 +63,7 @@ class AwaitedSchemas:
             except BackboneError:
                 # The registry's failure is never the event's: its time does not count.
                 since = self._clock()
-                delay = backoff(failures, self._chance)
+                delay = min(AWAY_MAX_S, backoff(failures, self._chance))
                 failures += 1
             await asyncio.sleep(delay)
         self._release(self._waiting.pop(wanted.key))

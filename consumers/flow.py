@@ -782,8 +782,11 @@ class Flow:
     def _leave_lines(self, leaving: Sequence[Partition]) -> None:
         """Nothing of these partitions is finished any more; what is left of a lane goes on without them."""
         for key, line in list(self._lines.items()):
-            if any(work.partition in leaving for work in line):
+            if gone := [work for work in line if work.partition in leaving]:
                 self._lines[key] = deque(work for work in line if work.partition not in leaving)
+                for work in gone:
+                    if work.acked:
+                        self._closed(work)  # nothing else would: it waited for those before it alone
                 self._move_line(key)
 
     def _settled(self, work: Work) -> None:

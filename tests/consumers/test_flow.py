@@ -193,6 +193,20 @@ def test_what_comes_back_after_a_partition_was_lost_is_nobodys_business() -> Non
     assert flow.flow.settled_records == 2
 
 
+def test_what_waited_for_the_receipt_before_it_is_let_go_of_when_its_partition_is_lost() -> None:
+    """It was counted as unfinished for ever, and after enough losses the owner believed itself full."""
+    flow = rig()
+    flow.give({"entity": "a"}, {"entity": "a"})
+    flow.answer(flow.batch(), Delivered())
+    flow.answer(flow.batch(), Delivered())
+    (_, first), (_, second) = flow.unacked
+    flow.unacked.clear()
+    second(None)
+    flow.flow.lost([T])
+    first(None)
+    assert flow.flow.settled_records == 2
+
+
 # ---- send: latest
 
 

@@ -76,7 +76,7 @@ def plan_of(rng: random.Random) -> Plan:
         partitions=rng.choice((1, 1, 2, 2, 3)),
         keys=rng.randrange(1, 4),
         processes=rng.randrange(1, 4),
-        steps=rng.randrange(40, 110),
+        steps=rng.randrange(25, 75),
         batch_max=rng.choice((1, 2, 4)),
         calls_max=rng.randrange(1, 4),
         kind=kind,
