@@ -102,6 +102,8 @@ class World:
     registry_url: str = ""
     protocol: str = "consumer"
     published: dict[str, list[int]] = field(default_factory=dict)
+    thing: str = "thing"
+    """what its things are called: a ledger holds the receipts of every test of the stack"""
 
     @property
     def topic(self) -> str:
@@ -228,7 +230,7 @@ class World:
         futures = []
         for _ in range(count):
             total = sum(map(len, self.published.values()))
-            key = f"thing-{total % keys}"
+            key = f"{self.thing}-{total % keys}"
             numbers = self.published.setdefault(key, [])
             numbers.append(len(numbers) + 1)
             data = {"thing_id": key, "number": numbers[-1]}

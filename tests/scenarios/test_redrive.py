@@ -21,6 +21,7 @@ REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named"
 def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
     """A world that keeps a ledger."""
     world = new_world(tmp_path, stack, prefix)
+    world.thing = world.name
     project = world.folder / "backbone.toml"
     project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
     try:
@@ -46,11 +47,11 @@ def steps(world: World, number: int, *, end: str = "delivered") -> list[dict[str
     """Everything that came of an event, oldest first; waits until the ledger has its end."""
 
     def traced() -> list[dict[str, Any]]:
-        ((delivery,),) = [one["deliveries"] for one in said(world, "trace", f"thing-0/{number}")["events"]]
+        ((delivery,),) = [one["deliveries"] for one in said(world, "trace", f"{world.thing}-0/{number}")["events"]]
         found: list[dict[str, Any]] = delivery["steps"]
         return found if found[-1]["outcome"] == end else []
 
-    return eventually(traced, 40, poll_s=0.5, about=f"the receipt of thing-0/{number} in the ledger")
+    return eventually(traced, 40, poll_s=0.5, about=f"the receipt of {number} in the ledger")
 
 
 def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_back(world: World) -> None:
@@ -82,7 +83,7 @@ def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_b
     assert letters(world) == []
     world.publish(1, keys=1)
     world.wait_until_caught_up()
-    assert world.contacts() == {"thing-0": "5"}
+    assert world.contacts() == {f"{world.thing}-0": "5"}
     (order,) = first_applications(world).values()
     assert len(order) == 5
     assert len(world.applications()) == 5  # nothing was applied twice
@@ -99,7 +100,9 @@ def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_b
     eventually(lambda: letters(world) == [(6, "rejected", 0)], 40, about="another event set aside")
     said(world, "deadletter", "discard", name, "--all", "--apply", "--yes", "--confirm", name)
     world.publish(1, keys=1)
-    eventually(lambda: world.contacts() == {"thing-0": "7"}, 40, about="the key goes on without what was discarded")
+    eventually(
+        lambda: world.contacts() == {f"{world.thing}-0": "7"}, 40, about="the key goes on without what was discarded"
+    )
     assert letters(world) == []
     assert steps(world, 6, end="skipped")[-1]["reason"] == "discarded"
 
@@ -112,12 +115,12 @@ def test_a_redrive_does_not_overwrite_what_was_sent_since(world: World) -> None:
     world.publish(1, keys=1)
     eventually(lambda: len(letters(world)) == 1, 40, about="the event set aside")
     world.publish(1, keys=1)
-    eventually(lambda: world.contacts() == {"thing-0": "2"}, 40)
+    eventually(lambda: world.contacts() == {f"{world.thing}-0": "2"}, 40)
     plan = said(world, "deadletter", "redrive", name, "--all")
     assert "1 event is superseded" in " ".join(plan["summary"])
     done = said(world, "apply", plan["id"])["after"]
     assert (done["sent"], done["superseded"], done["closed"]) == (1, 1, 1)
-    assert world.contacts() == {"thing-0": "2"}
+    assert world.contacts() == {f"{world.thing}-0": "2"}
     assert len(world.applications()) == 1
 
 
@@ -138,6 +141,6 @@ def test_a_subscription_that_is_stuck_on_one_event_goes_on_when_it_is_set_aside(
     assert done["after"] == {f"{place[0]}/{place[1]}": 1, "letter": f"{place[0]}/{place[1]}/0"}
     assert letters(world) == [(1, "rejected", 0)]
     world.vendor.reset()
-    eventually(lambda: world.contacts() == {"thing-0": "2"}, 60, about="the event behind it delivered")
+    eventually(lambda: world.contacts() == {f"{world.thing}-0": "2"}, 60, about="the event behind it delivered")
     world.wait_until_caught_up()
     assert worker.process.poll() is None

@@ -28,6 +28,7 @@ REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named"
 def world(tmp_path: Path, stack: Stack, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A world that keeps a ledger, and whose things have an e-mail address for an entity."""
     world = new_world(tmp_path, stack, prefix)
+    world.thing = world.name
     monkeypatch.setenv("BACKBONE_PROJECT", str(world.folder))
     monkeypatch.setenv("BACKBONE_CONTEXT", "test")
     project = world.folder / "backbone.toml"
@@ -88,18 +89,23 @@ def has_more(world: World, some: int) -> bool:
 
 def test_an_event_is_followed_from_the_topic_to_the_vendor_and_back(world: World) -> None:
     world.publish(3, keys=3)
-    waiting = delivery("thing-1/1")
+    waiting = delivery(f"{world.thing}-1/1")
     assert (waiting["state"], waiting["steps"]) == ("waiting", [])
     world.vendor.misbehave(REFUSED)
     worker = world.start_worker("ledger")
     world.wait_until_caught_up(120)
     (letter,) = eventually(world.letters, 40, about="the refused event set aside")
-    eventually(lambda: len(said("receipt", "list")) == 3, 40, poll_s=0.5, about="three receipts in the ledger")
+    eventually(
+        lambda: len(said("receipt", "list", "--subscription", world.subscription)) == 3,
+        40,
+        poll_s=0.5,
+        about="three receipts in the ledger",
+    )
     refused = (dict(letter.headers)["ce_id"] or b"").decode()
     found = delivery(refused)
     assert found["state"] == "rejected"
     assert found["dead_letter"]["id"] == str(letter.origin)
-    (fine, other) = [f"thing-{n}/1" for n in range(3) if f"thing-{n}/1" != refused]
+    (fine, other) = [one for one in (f"{world.thing}-{n}/1" for n in range(3)) if one != refused]
     found = delivery(fine)
     assert (found["state"], found["dead_letter"]) == ("delivered", None)
     (step,) = found["steps"]
@@ -112,7 +118,7 @@ def test_an_event_is_followed_from_the_topic_to_the_vendor_and_back(world: World
     assert [one["id"] for one in by_key] == [fine]
     assert [one["event_id"] for one in said("receipt", "list", "--entity", key)] == [fine]
     for shown in (
-        backbone("receipt", "list").out,
+        backbone("receipt", "list", "--subscription", world.subscription).out,
         json.dumps(said("receipt", "list", "--key", f"thing_id={key}")),
     ):
         assert f"{key}/1" in shown
@@ -133,7 +139,10 @@ def test_an_event_is_followed_from_the_topic_to_the_vendor_and_back(world: World
     assert found["dead_letter"] is None
     assert [one["event_id"] for one in said("receipt", "list", "--change", change["id"])] == [refused]
     assert said("receipt", "list", "--subscription", world.subscription, "--outcome", "rejected") == []
-    assert other in {one["event_id"] for one in said("receipt", "list", "--outcome", "delivered")}
+    assert other in {
+        one["event_id"]
+        for one in said("receipt", "list", "--subscription", world.subscription, "--outcome", "delivered")
+    }
     assert worker.stop() == 0
 
 
