@@ -26,7 +26,8 @@ BACKLOG = 100_000
 DRAINED_S = 150.0
 """The backlog is delivered in this time: two processes on a machine that also runs the vendor, the broker and us."""
 DISK_KIB = 512
-LEDGER_KIB = 64 << 10
+LEDGER_KIB = 256 << 10
+"""Room for the receipts of all acts before: the ledger of this row reads them first."""
 
 
 @contextlib.contextmanager
