@@ -58,9 +58,6 @@ class Lanes(Generic[W]):
         """Every lane, in no order."""
         return self._lanes.values()
 
-    def get(self, key: LaneKey) -> Lane[W] | None:
-        return self._lanes.get(key)
-
     def add(self, key: LaneKey, work: W) -> Lane[W]:
         """Put work at the end of its lane."""
         lane = self._lanes.get(key)

@@ -6,8 +6,6 @@ from consumers.deadletter import DeadLetter, letter_record
 from consumers.sender import Producer, Sender, Settled
 from schemas.event import Origin
 
-__all__ = ["Letters", "Producer"]
-
 
 class Letters:
     """The letters of one subscription, written to its dead topic. Lives on one event loop, which it never blocks."""

@@ -26,9 +26,10 @@ from consumers.deadletter import DeadLetter
 from consumers.flow import Flow, Reader, Settled
 from consumers.heartbeat import SubscriptionView
 from consumers.kafka import OpenLetters, Owner
-from consumers.letters import Letters, Producer
+from consumers.letters import Letters
 from consumers.receipt_writer import ReceiptWriter
 from consumers.receipts import RangeSettled, Receipt
+from consumers.sender import Producer
 from consumers.settlement import PauseConnection
 from consumers.subscription import Subscription
 from consumers.work import Limits, Work

@@ -36,11 +36,11 @@ from consumers.control import (
 )
 from consumers.heartbeat import EVERY_S, Heartbeat, SubscriptionView, farewell_record, heartbeat_record
 from consumers.heartbeat import TOPIC as HEARTBEAT
-from consumers.letters import Producer
 from consumers.open_letters import read_open_letters
 from consumers.pipeline import Pipeline
 from consumers.receipt_writer import ReceiptWriter
 from consumers.runtime import Runtime
+from consumers.sender import Producer
 from consumers.subscription import Subscription
 from consumers.tail import ControlTail
 from consumers.work import Limits

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from consumers.control import TOPIC, Control, ControlRecord, ControlSnapshot
 from ops.reading import read_to_end
+from ops.sending import Outgoing, send_acked
 from schemas.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
-    from producers.kafka import Acknowledged, SendFailed
 
 
 def read_control(app: App) -> ControlSnapshot:
@@ -41,39 +40,4 @@ def require_control(app: App) -> None:
 def write_control(app: App, records: Iterable[ControlRecord], *, timeout_s: float = 15.0) -> None:
     """Write records in order and wait until every one is acknowledged. Raises RefusedError for the first that was
     not, UnreachableError when the cluster does not answer in time; earlier ones may stand."""
-    send_all(app, ((TOPIC, key, value, []) for key, value in records), timeout_s=timeout_s)
-
-
-def send_all(
-    app: App,
-    records: Iterable[tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]]]],
-    *,
-    timeout_s: float = 15.0,
-) -> int:
-    """Send (topic, key, value, headers) in order and wait for all acknowledgements; how many. Errors as above."""
-    from producers.kafka import SendFailed
-
-    producer = app.producer()
-    failures: list[SendFailed] = []
-    lock = threading.Lock()
-    settled = threading.Semaphore(0)
-
-    def on_settled(outcome: Acknowledged | SendFailed) -> None:
-        if isinstance(outcome, SendFailed):
-            with lock:
-                failures.append(outcome)
-        settled.release()
-
-    count = 0
-    for topic, key, value, headers in records:
-        producer.send(topic, key, value, headers, on_settled=on_settled)
-        count += 1
-    for _ in range(count):
-        if not settled.acquire(timeout=timeout_s):
-            raise app.unreachable()
-    if failures:
-        failed = failures[0]
-        if failed.kind == "unknown":
-            raise app.unreachable()
-        raise RefusedError(f"The cluster refused the record ({failed.error}): {failed.reason}")
-    return count
+    send_acked(app, (Outgoing(TOPIC, -1, key, value, []) for key, value in records), within_s=timeout_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,17 +18,18 @@ ACKED_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record as it is produced. ``value`` None is a tombstone."""
+    """A record as it is produced. ``value`` None is a tombstone; ``partition`` -1: where its key belongs."""
 
     topic: str
     partition: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes | None]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
-def send_acked(app: App, records: Iterable[Outgoing]) -> int:
-    """Send the records in their order as ``records`` yields them, and wait for every acknowledgement; how many.
+def send_acked(app: App, records: Iterable[Outgoing], *, within_s: float = ACKED_WITHIN_S) -> int:
+    """Send the records in their order as ``records`` yields them, and wait for every acknowledgement, each for
+    ``within_s``; how many.
 
     Blocks, also as long as ``records`` does. Raises RefusedError for the first that the cluster refused,
     UnreachableError when it does not answer in time; others may stand then.
@@ -53,7 +54,7 @@ def send_acked(app: App, records: Iterable[Outgoing]) -> int:
         if failures:
             break
     for _ in range(count):
-        if not settled.acquire(timeout=ACKED_WITHIN_S):
+        if not settled.acquire(timeout=within_s):
             raise app.unreachable()
     if failures:
         failed = failures[0]

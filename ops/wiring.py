@@ -12,10 +12,10 @@ from connectors.breaker import Circuit
 from connectors.connection import Connection, ConnectionState
 from consumers import facts
 from consumers.control import AttachedSubscription
-from consumers.letters import Producer
 from consumers.pipeline import Pipeline
 from consumers.receipt_writer import ReceiptWriter
 from consumers.receipts import ReceiptForm, needs_key
+from consumers.sender import Producer
 from consumers.subscription import Subscription
 from ops.ledger.connector import TYPE as LEDGER_TYPE
 from ops.ledger.subscription import built_in

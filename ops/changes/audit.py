@@ -43,8 +43,8 @@ def record(app: App, plan: Plan, phase: Phase, *, after: Mapping[str, Any] | Non
     Raises RefusedError if the topic or its schema is missing (naming ``backbone schema register``) or the cluster
     refuses it, UnreachableError if it does not answer.
     """
-    from ops.control import send_all
     from ops.reading import partition_count
+    from ops.sending import Outgoing, send_acked
 
     try:
         partition_count(app, TOPIC)
@@ -74,7 +74,7 @@ def record(app: App, plan: Plan, phase: Phase, *, after: Mapping[str, Any] | Non
         time=now,
         subject=plan.subject,
     )
-    send_all(app, [(TOPIC, encoded.key, encoded.value, encoded.headers)])
+    send_acked(app, [Outgoing(TOPIC, -1, encoded.key, encoded.value, encoded.headers)], within_s=15.0)
 
 
 def entries(app: App) -> list[Entry]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from consumers.control import State, connection_record, timestamp
+from consumers.control import State, connection_record
 from ops.changes.kinds import ChangeKind
-from ops.changes.plan import JsonValue, Plan, new_plan
+from ops.changes.plan import JsonValue, Plan
+from ops.changes.running import because, check_state, check_unchanged, planned, read_back, state_plan
 from ops.changes.store import Journal
-from schemas.errors import NotFoundError, PartlyDoneError, RefusedError
+from schemas.errors import NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def pause_plan(app: App, name: str, reason: str) -> Plan:
     """Raises NotFoundError; RefusedError if a person has paused it already."""
     now = _state(app, name)
     if now.state == "paused":
-        raise RefusedError(f"{name} is paused already{_because(now)}.")
+        raise RefusedError(f"{name} is paused already{because(now)}.")
     return _plan(app, "connection_pause", name, now, State(state="paused", reason=reason))
 
 
@@ -50,30 +50,15 @@ def _state(app: App, name: str) -> State:
 
 def _plan(app: App, kind: str, name: str, before: State, after: State, undoes: str = "") -> Plan:
     from ops.connections import users_of
-    from ops.settings import user_name
 
-    now = State(state=after.state, reason=after.reason, by=user_name(), at=timestamp())
     users = users_of(name, app.control().subscriptions)
     concerned = f"it concerns {', '.join(users)}" if users else "no attached subscription uses it"
-    return new_plan(
-        app,
-        kind=kind,
-        subject=name,
-        title=f"{kind.removeprefix('connection_')} the connection {name}",
-        summary=[concerned],
-        steps=[kind],
-        preconditions={"state": asdict(before)},
-        before={name: before.state},
-        after={name: now.state},
-        details={"state": asdict(now)},
-        undoes=undoes,
-    )
+    title = f"{kind.removeprefix('connection_')} the connection {name}"
+    return state_plan(app, kind, name, before, after, title=title, summary=[concerned], undoes=undoes)
 
 
 def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
-    now = _state(app, plan.subject)
-    if now.state not in (plan.preconditions["state"]["state"], plan.details["state"]["state"]):
-        raise RefusedError(f"{plan.subject} is {now.state} by now. Nothing was changed.")
+    check_state(plan, _state(app, plan.subject))
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
@@ -82,26 +67,18 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
     with journal.step(plan.kind) as todo:
         if todo:
             require_control(app)
-            write_control(app, [connection_record(plan.subject, State(**plan.details["state"]))])
-    state = _state(app, plan.subject).state
-    if state != plan.details["state"]["state"]:
-        raise PartlyDoneError(f"{plan.subject} was written, but reads back as {state}.")
-    return {plan.subject: state}
+            write_control(app, [connection_record(plan.subject, planned(plan))])
+    return read_back(plan, _state(app, plan.subject))
 
 
 def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:
     now = _state(app, plan.subject)
     before = State(**plan.preconditions["state"])
-    if now.at != plan.details["state"]["at"]:
-        raise RefusedError(f"{plan.id} cannot be taken back: {plan.subject} was changed again since{_because(now)}.")
+    check_unchanged(plan, now)
     if now.state == before.state:
         raise RefusedError(f"{plan.subject} was {before.state} before it, too: there is nothing to take back.")
     kind = "connection_resume" if before.state == "running" else "connection_pause"
     return _plan(app, kind, plan.subject, now, before, undoes=plan.id)
-
-
-def _because(state: State) -> str:
-    return f" ({state.reason})" if state.reason else ""
 
 
 KIND_CONNECTION_PAUSE = ChangeKind(name="connection_pause", precheck=precheck, act=act, undo=undo)

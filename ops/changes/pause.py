@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from consumers.control import State, state_record, timestamp
+from consumers.control import State, state_record
 from ops.changes.kinds import ChangeKind
-from ops.changes.plan import JsonValue, Plan, new_plan
+from ops.changes.plan import JsonValue, Plan
+from ops.changes.running import because, check_state, check_unchanged, planned, read_back, state_plan
 from ops.changes.store import Journal
 from ops.topics import LEDGER
-from schemas.errors import PartlyDoneError, RefusedError
+from schemas.errors import RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
@@ -21,7 +21,7 @@ def pause_plan(app: App, name: str, reason: str) -> Plan:
     """Raises NotFoundError; RefusedError if it does not run."""
     now = _state(app, name)
     if now.state != "running":
-        raise RefusedError(f"{name} is {now.state} already{_because(now)}.")
+        raise RefusedError(f"{name} is {now.state} already{because(now)}.")
     return _plan(app, "pause", name, now, State(state="paused", reason=reason))
 
 
@@ -44,27 +44,12 @@ def _state(app: App, name: str) -> State:
 
 
 def _plan(app: App, kind: str, name: str, before: State, after: State, undoes: str = "") -> Plan:
-    from ops.settings import user_name
-
-    now = State(state=after.state, reason=after.reason, by=user_name(), at=timestamp(), accept=after.accept)
-    return new_plan(
-        app,
-        kind=kind,
-        subject=name,
-        title=f"{kind} {name}" + (f", {after.accept} rejections may pass" if after.accept else ""),
-        steps=[kind],
-        preconditions={"state": asdict(before)},
-        before={name: before.state},
-        after={name: now.state},
-        details={"state": asdict(now)},
-        undoes=undoes,
-    )
+    title = f"{kind} {name}" + (f", {after.accept} rejections may pass" if after.accept else "")
+    return state_plan(app, kind, name, before, after, title=title, undoes=undoes)
 
 
 def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
-    now = _state(app, plan.subject)
-    if now.state not in (plan.preconditions["state"]["state"], plan.details["state"]["state"]):
-        raise RefusedError(f"{plan.subject} is {now.state} by now. Nothing was changed.")
+    check_state(plan, _state(app, plan.subject))
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
@@ -72,11 +57,8 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
 
     with journal.step(plan.kind) as todo:
         if todo:
-            write_control(app, [state_record(plan.subject, State(**plan.details["state"]))])
-    state = _state(app, plan.subject).state
-    if state != plan.details["state"]["state"]:
-        raise PartlyDoneError(f"{plan.subject} was written, but reads back as {state}.")
-    return {plan.subject: state}
+            write_control(app, [state_record(plan.subject, planned(plan))])
+    return read_back(plan, _state(app, plan.subject))
 
 
 def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:
@@ -84,14 +66,9 @@ def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[s
     before = State(**plan.preconditions["state"])
     if now.state == before.state:
         raise RefusedError(f"{plan.subject} is {now.state} again already.")
-    if now.at != plan.details["state"]["at"]:
-        raise RefusedError(f"{plan.id} cannot be taken back: {plan.subject} was changed again since{_because(now)}.")
+    check_unchanged(plan, now)
     kind = "resume" if before.state == "running" else "pause"
     return _plan(app, kind, plan.subject, now, before, undoes=plan.id)
-
-
-def _because(state: State) -> str:
-    return f" ({state.reason})" if state.reason else ""
 
 
 KIND_PAUSE = ChangeKind(name="pause", precheck=precheck, act=act, undo=undo)
