@@ -311,7 +311,7 @@ class _Loading:
             fits=fits,
             project=projections.confined(project, contract, self._allowed),
             action=None,
-            fields_read=None,
+            reads=None,
             source=source,
             place=dotted(place),
             carried={"entity": classes, "body": classes} if classes else {},

@@ -124,9 +124,20 @@ def _last_line(error: BaseException, path: str) -> int | None:
     return line
 
 
-def confined(function: Project, contract: Contract, allowed: frozenset[str]) -> Project:
-    """The projection, which gets to see only what may leave: other fields are not in ``event.data``, and the key is
-    None where it is a field that may not leave. A class cannot be followed through Python, so it is kept out of it."""
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """A projection that gets to see only what may leave: other fields are not in ``event.data``, and the key is None
+    where it is a field that may not leave. A class cannot be followed through Python, so it is kept out of it."""
+
+    function: Project
+    sees: Callable[[Event], Event]
+
+    def __call__(self, event: Event) -> Projected | None:
+        return self.function(self.sees(event))
+
+
+def confined(function: Project, contract: Contract, allowed: frozenset[str]) -> Confined:
+    """The projection for the events of one contract, with the classes that the subscription allows."""
     shape = shapes.of_contract(contract)
     classed = {path for path, one in contract.fields.items() if one.personal_data not in (None, "none", *allowed)}
     known = frozenset(shape.fields)
@@ -134,14 +145,14 @@ def confined(function: Project, contract: Contract, allowed: frozenset[str]) -> 
     key_hidden = contract.key in classed
     subject_hidden = key_hidden or contract.entity in classed
 
-    def project(event: Event) -> Projected | None:
+    def sees(event: Event) -> Event:
         if classed or not event.data.keys() <= known:
-            event = replace(
+            return replace(
                 event,
                 data=copied(event.data),
                 key=None if key_hidden else event.key,
                 subject=None if subject_hidden else event.subject,
             )
-        return function(event)
+        return event
 
-    return project
+    return Confined(function, sees)

@@ -63,7 +63,7 @@ class _Work:
     present: frozenset[str]
     allowed: frozenset[str]
     problems: list[Problem] = field(default_factory=list)
-    fields: set[str] = field(default_factory=set)
+    reads: dict[str, frozenset[str]] = field(default_factory=dict)
     carried: dict[str, frozenset[Carried]] = field(default_factory=dict)
     parts: list[tuple[str, Compiled]] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ def compile_route(
     constants = Constants()
     work = _Work(contract, constants, frozenset() if where is None else where.implies, allowed)
     if where is not None:
-        work.fields |= where.fields
+        work.reads["where"] = where.fields
     about = _entity(entity, work)
     known = body_fields(action)
     values = {
@@ -115,7 +115,7 @@ def compile_route(
         fits=fits,
         project=_project(action.name, about, values, constants),
         action=action.name,
-        fields_read=frozenset(work.fields),
+        reads={where_to: fields for where_to, fields in work.reads.items() if fields},
         source=source,
         place=place,
         explain=_explain(work.parts),
@@ -198,7 +198,7 @@ def _template(text: str, path: tuple[str | int, ...], work: _Work, *, body: bool
     except ExpressionError as error:
         work.problems.append(Problem(path, "expression", str(error)))
         return None
-    work.fields |= compiled.fields
+    work.reads[_dotted(path)] = compiled.fields
     work.carried[_dotted(path)] = compiled.carried
     if not compiled.constant:
         work.parts.append((_dotted(path), compiled))

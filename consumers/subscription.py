@@ -58,14 +58,15 @@ makes the event a dead letter, None means not ours."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One line of the map, compiled. ``fits`` says whether it is for this event (``where``); ``project`` makes the
-    action; None from a Python projection means not ours. ``fields_read`` are the dotted data paths it reads
-    (None: a Python projection, not known). ``source`` is how the person wrote it, for people."""
+    action; None from a Python projection means not ours. ``reads`` are the dotted data paths that each of its places
+    reads (``where``, ``entity``, ``body.email``; the path ``""`` is the payload as a whole); None: a Python projection,
+    whose reads are known only by recording them (``consumers.recording``). ``source`` is how the person wrote it."""
 
     events: tuple[str, ...]
     fits: Callable[[Event], bool] | None
     project: Project
     action: str | None
-    fields_read: frozenset[str] | None
+    reads: Mapping[str, frozenset[str]] | None
     source: Mapping[str, Any]
     place: str = ""
     """``routes[0]``, its place in the file"""
@@ -74,6 +75,11 @@ class Route:
     carried: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """the personal-data classes that travel to each place of the delivery (``entity``, ``body.email``); ``body`` for
     all of it where the places are not known"""
+
+    @property
+    def fields_read(self) -> frozenset[str] | None:
+        """Every data path it reads, wherever; None: not known."""
+        return None if self.reads is None else frozenset().union(*self.reads.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

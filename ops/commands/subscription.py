@@ -209,8 +209,10 @@ def test(app: App, files: tuple[str, ...]) -> None:
 
     Events are encoded and decoded as in production; the vendor is the test's script, and time is simulated.
     """
+    from consumers.recording import Recording
     from consumers.rehearsal import rehearse
     from consumers.subscription import load_subscription
+    from ops.catalog.readers import note
     from schemas.contract import Contracts
     from schemas.errors import CheckFailedError
 
@@ -219,7 +221,8 @@ def test(app: App, files: tuple[str, ...]) -> None:
     failed = 0
     for path in _paths(app, files):
         loaded = load_subscription(path, contracts=app.contracts, connections=app.connection_types)
-        for verdict in rehearse(loaded, contracts):
+        recording = Recording(loaded)
+        for verdict in rehearse(recording.subscription, contracts):
             failed += not verdict.passed
             rows.append(
                 {
@@ -229,6 +232,7 @@ def test(app: App, files: tuple[str, ...]) -> None:
                     "differences": list(verdict.differences),
                 }
             )
+        note(app, recording)
     columns = [Column("subscription"), Column("test"), Column("result")]
     if failed:
         columns.append(Column("differences", show=lambda found: "\n".join(found)))
@@ -255,7 +259,9 @@ def preview(app: App, file: str, limit: int, starting: str | None) -> None:
     import json
     from datetime import UTC, datetime
 
+    from consumers.recording import Recording
     from consumers.subscription import load_subscription
+    from ops.catalog.readers import note
     from ops.changes.attach_plan import subscription_path
     from ops.positions import parse_position
     from ops.preview import Seen
@@ -265,7 +271,9 @@ def preview(app: App, file: str, limit: int, starting: str | None) -> None:
     loaded = load_subscription(path, contracts=app.contracts, connections=app.connection_types)
     position = None if starting is None else parse_position(starting, datetime.now(UTC))
     seen = Seen()
-    rows = list(previewed(app, loaded, position=position, limit=limit, seen=seen))
+    recording = Recording(loaded)
+    rows = list(previewed(app, recording.subscription, position=position, limit=limit, seen=seen))
+    note(app, recording)
     columns = [
         column
         if column.field != "body"

@@ -51,9 +51,7 @@ def subscription() -> Subscription:
     """The built-in subscription. Pure."""
 
     def route(name: str, project: Any) -> tuple[Route, ...]:
-        return (
-            Route(events=(name,), fits=None, project=project, action=None, fields_read=None, source={"event": name}),
-        )
+        return (Route(events=(name,), fits=None, project=project, action=None, reads=None, source={"event": name}),)
 
     contracts = engine_contracts()
     return Subscription(

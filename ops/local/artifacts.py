@@ -65,8 +65,17 @@ def _fetch(target: Path, java: Java, say: Callable[[str], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _has_java() -> bool:
+    """Whether Maven finds a Java of the machine: that one trusts the certificates that the machine's owner has added
+    (a company's proxy), the packaged one does not. The stack itself speaks to nobody outside."""
+    return bool(os.environ.get("JAVA_HOME")) or shutil.which("java") is not None
+
+
 def _run_maven(maven: str, folder: Path, java: Java) -> None:
-    command = [maven, "-q", "-B", "-f", str(POM), "generate-resources", f"-Dbackbone.artifacts={folder}"]
+    command = [
+        maven, "-q", "-B", "-Dstyle.color=never", "-f", str(POM), "generate-resources",
+        f"-Dbackbone.artifacts={folder}",
+    ]  # fmt: skip
     try:
         answer = subprocess.run(
             command,
@@ -76,8 +85,7 @@ def _run_maven(maven: str, folder: Path, java: Java) -> None:
             check=False,
             timeout=FETCH_MAX_S,
             stdin=subprocess.DEVNULL,
-            # so that Maven needs no Java of the system
-            env={**os.environ, "JAVA_HOME": str(java.home)},
+            env=os.environ if _has_java() else {**os.environ, "JAVA_HOME": str(java.home)},
         )
     except subprocess.TimeoutExpired:
         raise UnreachableError(

@@ -24,7 +24,7 @@ from schemas.event import Event, Origin, Record
 from tests.consumers.shop import NOTES
 
 NOW = 1_800_000_000.0
-ROUTE = Route(events=("shop.Ordered",), fits=None, project=lambda _: None, action=None, fields_read=None, source={})
+ROUTE = Route(events=("shop.Ordered",), fits=None, project=lambda _: None, action=None, reads=None, source={})
 POLICIES = Policies(slo=timedelta(seconds=60), retry=Retry(), on_unknown="resend")
 
 

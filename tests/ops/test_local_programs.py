@@ -73,14 +73,34 @@ def test_a_maven_that_reports_success_but_fetched_nothing_is_not_believed(
     assert list((tmp_path / "artifacts").iterdir()) == []
 
 
-def test_maven_runs_on_the_java_that_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maven_runs_on_the_java_that_was_found_where_the_machine_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = tmp_path / "said"
     a_program(tmp_path / "bin", "mvn", f'echo "$JAVA_HOME" > {said}; exit 1')
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     java = find_java()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(UnreachableError):
         artifacts(tmp_path / "artifacts", java, silent)
     assert said.read_text().strip() == str(java.home)
+
+
+def test_maven_keeps_the_machines_own_java_and_its_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a company's proxy the packaged Java trusted nobody: nothing could be fetched, and no reason was given
+    (Maven had coloured it)."""
+    said = tmp_path / "said"
+    a_program(tmp_path / "bin", "mvn", f'echo "home=$JAVA_HOME $*" > {said}; exit 1')
+    a_program(tmp_path / "bin", "java", "exit 0")
+    java = find_java()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(UnreachableError):
+        artifacts(tmp_path / "artifacts", java, silent)
+    assert said.read_text().startswith("home= ")
+    assert "-Dstyle.color=never" in said.read_text()
 
 
 def test_the_version_of_a_java_is_read_from_its_release_file_or_asked(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _never(event: BusinessEvent) -> None:
 
 
 ROUTE = Route(
-    events=("shop.Changed",), fits=None, project=_never, action=None, fields_read=None, source={}, place="routes[0]"
+    events=("shop.Changed",), fits=None, project=_never, action=None, reads=None, source={}, place="routes[0]"
 )
 
 
