@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.files import named_file
-from schemas.compatibility import DEFAULT_MODE, compatible
+from schemas.compatibility import compatible
 from schemas.contract import Contract, load_contract
 from schemas.errors import InputError
 from schemas.findings import Finding
 from schemas.lint import lint, lint_folder
+from schemas.modes import DEFAULT_MODE
 
 if TYPE_CHECKING:
     from ops.app import App

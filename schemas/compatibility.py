@@ -17,11 +17,7 @@ from typing import Any, Literal
 from schemas import avsc
 from schemas.avsc import shown
 from schemas.errors import InputError
-
-MODES = (
-    "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE",
-)  # fmt: skip
-DEFAULT_MODE = "FULL_TRANSITIVE"
+from schemas.modes import MODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

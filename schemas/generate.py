@@ -52,7 +52,7 @@ def generated(contracts: Contracts) -> dict[Path, str]:
     domains: dict[str, list[Contract]] = {}
     for contract in contracts.values():
         domains.setdefault(contract.domain, []).append(contract)
-    modules = {Path(f"{_module(domain)}.py"): _Module(domain, found).text() for domain, found in domains.items()}
+    modules = {Path(f"{module_of(domain)}.py"): _Module(domain, found).text() for domain, found in domains.items()}
     if len(modules) != len(domains):
         raise InputError("two domains differ only in . and _, and would be one module.")
     modules[Path("__init__.py")] = f'"""Typed models of this project\'s events, one module a domain. {MARK}"""\n'
@@ -101,7 +101,8 @@ def _stale(wanted: Mapping[Path, str], out_dir: Path) -> list[Path]:
     return [file for file in present if Path(file.name) not in wanted and MARK in (_read(file) or "")]
 
 
-def _module(domain: str) -> str:
+def module_of(domain: str) -> str:
+    """The name of a domain's module: ``billing_eu`` of ``billing.eu``."""
     name = domain.replace(".", "_").lower()
     return f"{name}_" if keyword.iskeyword(name) else name
 
@@ -182,14 +183,14 @@ class _Module:
         yield from _docstring(type_.get("doc") or f"The record {type_['name']}.", "    ")
         yield ""
         settings = ["frozen=True", "strict=True", 'extra="forbid"', "hide_input_in_errors=True"]
-        fields = [(one, _attribute(one["name"])) for one in type_["fields"]]
-        if any(one["name"] != attribute for one, attribute in fields):
+        fields = [(one, attribute(one["name"])) for one in type_["fields"]]
+        if any(one["name"] != shown for one, shown in fields):
             settings += ["validate_by_name=True", "validate_by_alias=True", "serialize_by_alias=True"]
         yield from _folded("model_config = ConfigDict(", settings, ")", "    ")
         if fields:
             yield ""
-        for one, attribute in fields:
-            yield from self.field(one, attribute)
+        for one, shown in fields:
+            yield from self.field(one, shown)
         if contract is not None:
             yield ""
             yield "    contract: ClassVar[Contract] = contract_from_schema("
@@ -303,7 +304,7 @@ def _named(type_: Any) -> Iterator[Any]:
             yield type_
 
 
-def _attribute(name: str) -> str:
+def attribute(name: str) -> str:
     """The attribute for a field: its name, or with ``_`` behind it where Python or pydantic means something else."""
     from pydantic import BaseModel
 

@@ -15,9 +15,10 @@ from ops.changes import audit
 from ops.changes.kinds import ChangeKind
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.store import Journal
-from schemas.compatibility import DEFAULT_MODE, compatible
+from schemas.compatibility import compatible
 from schemas.errors import NotFoundError, RefusedError
 from schemas.findings import did_you_mean
+from schemas.modes import DEFAULT_MODE
 from schemas.topics import TopicPlan
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``backbone schema check | generate | register``."""
+"""``backbone schema check | generate | register | package``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from ops.app import App, screen_options
 from ops.changes.run import change_options
+from ops.commands.package import package
 from ops.screen import Column
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ def register(
         )
         return
     run_change(app, plan, apply=apply, yes=yes, reason=reason, confirm=confirm, columns=REGISTER_COLUMNS)
+
+
+schema.add_command(package)
 
 
 def _project_contracts(app: App) -> Contracts:

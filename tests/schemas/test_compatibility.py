@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import avsc
-from schemas.compatibility import MODES, check, compatible
+from schemas.compatibility import check, compatible
 from schemas.contract import engine_contracts, load_contracts
 from schemas.errors import InputError
+from schemas.modes import MODES
 from tests.conftest import ROOT
 from tests.schemas.arbitrary import fitting, json_values, schemas
 
