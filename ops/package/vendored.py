@@ -99,7 +99,8 @@ def moved(text: str, name: str, module: str) -> str:
     return b"".join(lines).decode()
 
 
-def imports(text: str, module: str = "a module") -> Iterator[Imported]:
+@cache
+def imports(text: str, module: str) -> tuple[Imported, ...]:
     """Every import statement of a text, from its end, so that the places of those before it stay what they are.
     Raises BackboneError for what loads modules in another way."""
     found = []
@@ -117,7 +118,7 @@ def imports(text: str, module: str = "a module") -> Iterator[Imported]:
             raise BackboneError(
                 f"{module}, line {getattr(node, 'lineno', 0)}: what is loaded by a text cannot be moved."
             )
-    yield from sorted(found, key=lambda one: (-one.node.lineno, -one.node.col_offset))
+    return tuple(sorted(found, key=lambda one: (-one.node.lineno, -one.node.col_offset)))
 
 
 def _walk(node: ast.AST, in_function: bool) -> Iterator[tuple[ast.AST, bool]]:
