@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from schemas.event import Origin
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from pydantic import BaseModel
 
 JsonValue: TypeAlias = Any
@@ -240,8 +242,36 @@ class ConnectorType:
         return self if self.actions_for is None else replace(self, actions=self.actions_for(table))
 
 
-def connector_types() -> dict[str, ConnectorType]:
-    """Every connector installed, ours and other packages', by name."""
+GROUP = "event_backbone.connectors"
+OURS = "event-backbone"
+
+
+def connector_types(refused: Callable[[str], object] = lambda _: None) -> dict[str, ConnectorType]:
+    """Every connector installed, ours and other packages', by name. One that cannot be loaded does not keep the others
+    from it: ``refused`` is told a sentence with its package and the reason, and it is as if it were not installed."""
     from importlib.metadata import entry_points
 
-    return {point.name: point.load() for point in entry_points(group="event_backbone.connectors")}
+    found: dict[str, ConnectorType] = {}
+    # ours first: another package does not take the place of what a project has used so far
+    for point in sorted(entry_points(group=GROUP), key=lambda one: (_package(one) != OURS, _package(one))):
+        try:
+            loaded = point.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever another package's module does while it is imported
+            reason = str(error) if isinstance(error, ImportError) else type(error).__name__
+            refused(f"the connector '{point.name}' of the package {_package(point)} cannot be loaded: {reason}.")
+            continue
+        if not isinstance(loaded, ConnectorType):
+            problem = f"{point.value} is no ConnectorType"
+        elif loaded.name != point.name:
+            problem = f"{point.value} calls itself '{loaded.name}'"
+        elif point.name in found:
+            problem = "another package has one of that name"
+        else:
+            found[point.name] = loaded
+            continue
+        refused(f"the connector '{point.name}' of the package {_package(point)} is left out: {problem}.")
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "?"

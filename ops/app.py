@@ -201,10 +201,10 @@ class App:
 
     @property
     def connector_types(self) -> Mapping[str, ConnectorType]:
-        """Installed connectors by name."""
+        """Installed connectors by name; a warning for each that cannot be used."""
         from connectors.connector import connector_types
 
-        return self._once("connector_types", connector_types)
+        return self._once("connector_types", lambda: connector_types(self.screen.warn))
 
     @property
     def connection_types(self) -> Mapping[str, ConnectorType]:

@@ -26,7 +26,8 @@ async def serve(state: Path, *, host: str, ports: Mapping[str, int]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    makers = {name: kind.fake for name, kind in sorted(connector_types().items()) if kind.fake is not None}
+    types = connector_types(lambda sentence: print(f"Warning: {sentence}", file=sys.stderr, flush=True))  # noqa: T201
+    makers = {name: kind.fake for name, kind in sorted(types.items()) if kind.fake is not None}
     if unknown := sorted(set(ports) - set(makers)):
         raise InputError(f"--port: no connector '{unknown[0]}' has a fake. There are: {', '.join(makers)}.")
     others = [name for name in makers if name not in ports]

@@ -217,7 +217,7 @@ def test_a_connector_without_a_harmless_call_says_so(
 ) -> None:
     types = connector_types()
     without = types | {"slack": replace(types["slack"], check=False)}
-    monkeypatch.setattr("connectors.connector.connector_types", lambda: without)
+    monkeypatch.setattr("connectors.connector.connector_types", lambda _: without)
     (row,) = project.document("connection", "check", "chat")["data"]
     assert (row["answer"], row["advice"]) == ("cannot tell", "the connector slack has no harmless call to ask with")
 
