@@ -321,28 +321,25 @@ class App:
         }
 
     def _contracts(self) -> Contracts:
-        from schemas.contract import Contracts, contract_from_schema, load_contracts
+        from schemas.contract import load_contracts
 
         where = self.project.schemas
         if isinstance(where, Path):
             return load_contracts(where)
-        import json
+        from ops.registered_contracts import registered_contracts
+        from schemas.schema_cache import SchemaCache
 
-        found = {}
-        for subject in self.registry.subjects():
-            latest = self.registry.latest(subject)
-            if latest is None:
-                continue
-            schema = json.loads(latest.schema)
-            if isinstance(schema, dict) and "backbone" in schema and schema.get("namespace") != "backbone":
-                contract = contract_from_schema(schema, f"registry:{subject}")
-                found[contract.name] = contract
-        return Contracts(found)
+        kept = SchemaCache(self._schema_cache, self.context.registry_url)
+        return registered_contracts(self.registry, kept, self.screen.warn)
+
+    @property
+    def _schema_cache(self) -> Path:
+        return self.project.root / ".backbone" / "schemas" / self.context.name
 
     def _open_registry(self) -> Registry:
         from schemas.registry import open_registry
 
-        cache = self.project.root / ".backbone" / "schemas" / self.context.name
+        cache = self._schema_cache
         return open_registry(self.context.registry_url, cache=cache, **self.context.registry_credentials())
 
 

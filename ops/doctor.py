@@ -114,7 +114,11 @@ def _contracts(app: App) -> Iterator[Line]:
 
     count = len(app.contracts)
     if not count:
-        yield Line("contracts", "warn", f"there are none in {app.project.schemas}", "Write one: see the README.")
+        where = app.project.schemas
+        place, advice = (where, "Write one: see the README.") if isinstance(where, Path) else (
+            "the registry", "Those who own events register them: backbone schema register"
+        )  # fmt: skip
+        yield Line("contracts", "warn", f"there are none in {place}", advice)
         return
     wrong = [
         finding for contract in app.contracts.values() for finding in lint(contract) if finding.severity == "error"
@@ -126,7 +130,7 @@ def _contracts(app: App) -> Iterator[Line]:
     from schemas import generate
 
     folder = app.project.models
-    if isinstance(app.project.schemas, Path) and folder.is_dir() and generate.check(app.contracts, folder):
+    if folder.is_dir() and generate.check(app.contracts, folder):
         yield Line("models", "warn", f"{folder} is not current", "backbone schema generate")
 
 

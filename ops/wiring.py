@@ -77,6 +77,10 @@ class Wiring:
             return self._ledger.subscription()
         definition = attached.definition
         assert definition is not None
+        newer = sorted(set(definition.events) - {*self._contracts, *self._engine_contracts})
+        if newer and self._project.schemas == "registry":
+            # not read again here: records may have been decoded without them by now
+            raise InputError(f"This worker began before {', '.join(newer)} was in the registry: start it again.")
         return load_text(
             attached.name,
             definition.text,

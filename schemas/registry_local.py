@@ -158,6 +158,10 @@ class LocalRegistry:
         with self._store.reading() as state:
             return sorted(state.subjects)
 
+    def latest_schemas(self) -> list[str]:
+        with self._store.reading() as state:
+            return sorted({state.texts[ids[-1] - 1] for ids in state.subjects.values()})
+
     def check_compatibility(self, subject: str, schema: str) -> Verdict:
         wanted = _canonical(schema)
         with self._store.reading() as state:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,9 +10,6 @@ from ops.app import App, screen_options
 from ops.changes.run import change_options
 from ops.commands.package import package
 from ops.screen import Column
-
-if TYPE_CHECKING:
-    from schemas.contract import Contracts
 
 REGISTER_COLUMNS = [Column("kind", "WHAT"), Column("name"), Column("state"), Column("detail")]
 
@@ -52,7 +48,7 @@ def generate(app: App, checking: bool) -> None:
     from schemas import generate as models
 
     folder = app.project.models
-    contracts = _project_contracts(app)
+    contracts = app.contracts
     if checking:
         app.screen.findings("schema.generate", models.check(contracts, folder), checked=_contracts(len(contracts)))
         return
@@ -104,17 +100,14 @@ def register(
 schema.add_command(package)
 
 
-def _project_contracts(app: App) -> Contracts:
-    _folder(app)
-    return app.contracts
-
-
 def _folder(app: App) -> Path:
     from schemas.errors import InputError
 
     folder = app.project.schemas
     if not isinstance(folder, Path):
-        raise InputError("This project reads its contracts from the registry: there are no files here.")
+        raise InputError(
+            "This project reads its contracts from the registry and has no files of them; name files to check those."
+        )
     return folder
 
 

@@ -388,3 +388,75 @@ def test_two_writers_of_a_file_registry_lose_nothing(tmp_path: Path) -> None:
 
 def test_the_bounds_are_the_ones_promised() -> None:
     assert (module.TIMEOUT_S, module.TRIES, module.UNKNOWN_FOR_S) == (2.0, 3, 30.0)
+
+
+LISTED = [{"schema": json.dumps({"type": "record", "name": f"T{n}", "fields": []})} for n in range(250)]
+
+
+def listing(handler: BaseHTTPRequestHandler, *, pages: bool = True) -> None:
+    """Answers as ``GET /schemas?latestOnly=true`` does, by the page that was asked for or not."""
+    query = dict(pair.split("=") for pair in handler.path.partition("?")[2].split("&"))
+    first, count = int(query["offset"]), int(query["limit"])
+    text = json.dumps(LISTED[first : first + count] if pages else LISTED).encode()
+    handler.send_response(200)
+    handler.send_header("content-length", str(len(text)))
+    handler.end_headers()
+    handler.wfile.write(text)
+
+
+@pytest.mark.parametrize("pages", [True, False])
+def test_the_newest_schemas_are_asked_for_in_pages_and_whoever_ignores_them_is_asked_once(
+    server: Server, open_one: Open, pages: bool
+) -> None:
+    server.default = (200, lambda handler: listing(handler, pages=pages))
+    assert open_one().latest_schemas() == sorted(one["schema"] for one in LISTED)
+    assert len(server.asked) == (3 if pages else 1)
+
+
+def test_a_whole_last_page_is_noticed(server: Server, open_one: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 125)
+    server.default = (200, listing)
+    assert len(open_one().latest_schemas()) == 250
+    server.default = (200, LISTED[:125])  # it ignores the page, and has exactly as many
+    assert len(open_one().latest_schemas()) == 125
+
+
+@pytest.mark.parametrize("missing", [(404, {"error_code": 404, "message": "HTTP 404 Not Found"}), (404, b"<html>")])
+def test_a_registry_without_the_list_is_asked_subject_by_subject(
+    server: Server, open_one: Open, missing: tuple[int, Any]
+) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        subject = handler.path.split("/")[2] if handler.path.count("/") > 1 else ""
+        found: Any = {
+            "": ["a", "b", "gone", "proto"],
+            "a": {"subject": "a", "version": 1, "id": 1, "schema": SCHEMA},
+            "b": {"subject": "b", "version": 1, "id": 1, "schema": SCHEMA},
+            "gone": {"error_code": 40401, "message": "Subject not found"},
+            "proto": {"subject": "proto", "version": 1, "id": 3, "schema": "syntax", "schemaType": "PROTOBUF"},
+        }[subject]
+        text = json.dumps(found).encode()
+        handler.send_response(404 if subject == "gone" else 200)
+        handler.send_header("content-length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    server.answers = [missing]
+    server.default = (200, answer)
+    assert open_one().latest_schemas() == [SCHEMA]
+
+
+@pytest.mark.parametrize("answer", [{}, ["a"], [{"schma": 1}], [{"schema": 1}]])
+def test_a_list_of_something_else_is_said(server: Server, open_one: Open, answer: Any) -> None:
+    server.default = (200, answer)
+    with pytest.raises(RegistryUnavailableError, match="a list of something other than schemas"):
+        open_one().latest_schemas()
+
+
+def test_references_of_a_listed_schema_are_written_out(server: Server, open_one: Open) -> None:
+    line = {"type": "record", "name": "shop.Line", "fields": [{"name": "sku", "type": "string"}]}
+    order = {"type": "record", "name": "shop.Order", "fields": [{"name": "line", "type": "shop.Line"}]}
+    references = [{"name": "shop.Line", "subject": "lines", "version": 1}]
+    server.answers = [(200, [{"schema": json.dumps(order), "references": references}])]
+    server.default = (200, {"subject": "lines", "version": 1, "id": 1, "schema": json.dumps(line)})
+    (text,) = open_one().latest_schemas()
+    assert json.loads(text)["fields"][0]["type"]["name"] == "shop.Line"
