@@ -78,6 +78,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "change": Entry("ops.commands.change:change", "Changes: planned, running and done."),
     },
     "Set up": {
+        "init": Entry("ops.commands.init:init", "Write a new project."),
         "local": Entry("ops.commands.local:local", "Kafka, registry and fake vendors on this machine."),
         "context": Entry("ops.commands.context:context", "The places this can talk to."),
         "completion": Entry("ops.commands.completion:completion", "Completion of commands for your shell."),

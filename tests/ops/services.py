@@ -51,14 +51,14 @@ def make_service(folder: Path, *wheels: Path) -> Service:
     assert done.returncode == 0, done.stderr
     for info in site.glob("*.dist-info"):
         for needed in Distribution.at(info).requires or ():
-            _take(needed, site)
+            take(needed, site)
     code = folder / "service"
     code.mkdir()
     return Service(code, python)
 
 
-def _take(needed: str, site: Path) -> None:
-    """Put what is required, and what that requires, there by symbolic links; what is there fits the requirement."""
+def take(needed: str, site: Path) -> None:
+    """Link what is required, and what that requires, in; what is here must fit the requirement."""
     requirement = Requirement(needed)
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return
@@ -71,4 +71,4 @@ def _take(needed: str, site: Path) -> None:
     for top in tops:
         (site / top).symlink_to(installed / top)
     for inner in found.requires or ():
-        _take(inner, site)
+        take(inner, site)
