@@ -199,9 +199,8 @@ class HttpRegistry:
             **(headers or {}),
         }
         timeout = urllib3.Timeout(connect=TIMEOUT_S, read=TIMEOUT_S)
-        self._pool = urllib3.PoolManager(
-            num_pools=2, maxsize=CONNECTIONS, timeout=timeout, retries=False, **(tls or {})
-        )  # type: ignore[arg-type]
+        trust: Mapping[str, Any] = tls or {}
+        self._pool = urllib3.PoolManager(num_pools=2, maxsize=CONNECTIONS, timeout=timeout, retries=False, **trust)
         self._clock, self._wait = clock, wait
         self._lock = threading.Lock()
         self._known: dict[int | str, str] = {}
