@@ -34,3 +34,9 @@ def file_error(error: OSError, path: Path | str | None = None) -> BackboneError:
             return NotAllowedError(f"The file {name} cannot be used: {error.strerror}.")
         case _:
             return InputError(f"The file {name} cannot be used: {error.strerror or 'input/output error'}.")
+
+
+def folder_error(error: OSError, folder: Path) -> BackboneError:
+    """One of ours for a folder that cannot be made, or written into."""
+    kind = NotAllowedError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else InputError
+    return kind(f"The folder {folder} cannot be written: {error.strerror or 'input/output error'}.")

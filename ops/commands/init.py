@@ -23,12 +23,16 @@ def init(app: App, folder: str, name: str | None, schemas: str) -> None:
     It has a project file, an event, a subscription with tests, a workflow that checks both, and a README with the next
     commands: it works with `backbone local up` as it is. With --schemas registry it has no event of its own.
     """
+    from ops.files import folder_error
     from ops.init.project import project_files, project_name, write_project
 
     target = Path(folder)
     chosen = project_name(target, name)
     files = project_files(chosen, "registry" if schemas == "registry" else "own")
-    write_project(target, files)
+    try:
+        write_project(target, files)
+    except OSError as error:
+        raise folder_error(error, target) from None
     next_ = (
         ["backbone local up", "backbone schema register --apply --yes"]
         if schemas == "files"

@@ -27,6 +27,7 @@ def package(app: App, name: str | None, out: str, date: str | None) -> None:
     contracts make the same file. It depends on confluent-kafka, fastavro, pydantic and urllib3 alone, and is installed
     beside anything (pip install FILE).
     """
+    from ops.files import folder_error
     from ops.package.content import import_name, package
 
     chosen = f"{app.project.name}-events" if name is None else name
@@ -35,7 +36,10 @@ def package(app: App, name: str | None, out: str, date: str | None) -> None:
     at = _changed_at(app, date)
     made = package(chosen, app.contracts, project=app.project.name, changed_at=at)
     file = folder / made.file_name
-    written = _write(folder, file, made.wheel)
+    try:
+        written = _write(folder, file, made.wheel)
+    except OSError as error:
+        raise folder_error(error, folder) from None
     app.screen.document(
         "schema.package",
         {

@@ -105,6 +105,12 @@ def test_a_folder_whose_name_gives_none_asks_for_one(tmp_path: Path) -> None:
     assert "give --name NAME" in result.stderr
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence() -> None:
+    result = init("/proc/acme")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: The folder /proc/acme cannot be written: ")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

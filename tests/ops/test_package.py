@@ -250,6 +250,12 @@ def test_a_file_in_place_of_the_folder_is_said(project: TestProject, tmp_path: P
     assert "is a file: name a folder" in result.stderr
 
 
+def test_a_folder_that_cannot_be_made_is_said(project: TestProject) -> None:
+    result = project.run("schema", "package", "--out", "/proc/dist", "--date", "2026-11-29")
+    assert result.exit_code == 2
+    assert "The folder /proc/dist cannot be written: " in result.stderr
+
+
 def test_the_date_is_the_last_commits_and_what_is_not_committed_is_said(project: TestProject, tmp_path: Path) -> None:
     command = ("schema", "package", "--out", str(tmp_path / "dist"))
     result = project.run(*command)

@@ -12,9 +12,11 @@ from connectors.connection import Connection
 from connectors.connector import Unavailable
 from connectors.pacing import Quota, Rate
 from consumers import facts
+from consumers.control import AttachedSubscription, Definition
 from ops.app import App
 from ops.wiring import Wiring
 from schemas.codec import Decoder
+from schemas.errors import InputError
 from tests.connectors.samples import delivery
 
 Connect = Callable[[str], tuple[Connection, list[facts.Fact]]]
@@ -80,3 +82,24 @@ async def test_what_protects_the_vendor_is_what_the_project_says_and_facts_tell_
     assert seen[1] == facts.ConnectionHeld("crm", "the contract ended")
     assert made.state == "open"
     await made.close()
+
+
+def test_a_worker_of_a_registrys_contracts_asks_to_be_started_again_for_an_event_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKBONE_PROJECT", str(tmp_path))
+    (tmp_path / "backbone.toml").write_text(
+        '[project]\nname = "acme"\nschemas = "registry"\nsubscriptions = "subscriptions"\n'
+        '[contexts.test]\nconnections = "fake"\nregistry.url = "memory://no-contracts"\n'
+        '[contexts.test.kafka]\n"bootstrap.servers" = "127.0.0.1:1"\n'
+    )
+    app = App()
+    app.choose_context("test")
+    wiring = Wiring(app, cast(Decoder, None), cast(Any, None), lambda _: None)
+    definition = Definition(
+        text="", version="3f9a2c", author="ana", at="", connection="slack", topics={},
+        events=("shop.OrderPlaced", "backbone.ChangeApplied"),
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"before shop\.OrderPlaced was in the registry: start it again"):
+        wiring.subscription(AttachedSubscription(name="orders", definition=definition))
+    app.close()
