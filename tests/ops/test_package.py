@@ -291,7 +291,8 @@ def test_a_clone_without_history_does_not_know_the_date(project: TestProject, tm
 
 # ---- as a service has it -------------------------------------------------------------------------------------------
 
-SHADOWS = 'raise ImportError("the package must not import the service\'s own module of this name")\n'
+OWN = "MINE = True\n"
+"""A module of the service, called like one of the engine's folders."""
 TRY = """
 import sys
 from acme_events import CONTRACTS, Acknowledgement, MemoryPublisher, Publisher
@@ -331,7 +332,8 @@ def test_it_stands_beside_modules_called_schemas_and_producers_and_loads_no_more
     service: Service,
 ) -> None:
     program = TRY.replace("sys.stdin.read()", repr(paid()))
-    service.write(schemas=SHADOWS, producers=SHADOWS, first=program, last="import sys\nsys.path.reverse()\n" + program)
+    own = "import schemas, producers\nassert schemas.MINE and producers.MINE\n"
+    service.write(schemas=OWN, producers=OWN, first=own + program, last=program + own)
     assert service.run("first.py") == "7\n"
     assert service.run("last.py") == "7\n"
 
