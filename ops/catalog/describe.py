@@ -101,6 +101,7 @@ def _field(field: Field) -> dict[str, Any]:
         "doc": field.doc,
         "examples": list(field.examples),
         "constraints": dict(field.constraints),
+        "limits": _limits(field.constraints),
     }
 
 

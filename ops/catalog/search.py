@@ -26,6 +26,8 @@ class Entry:
     name: str
     doc: str
     owner: str = ""
+    of: str = ""
+    """the event of a field, the connection of an action"""
     texts: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -113,6 +115,7 @@ def _events(catalog: Catalog) -> Iterator[Entry]:
                 name=f"{contract.name}.{one.path}",
                 doc=one.doc,
                 owner=contract.owner,
+                of=contract.name,
                 texts={"words": words_of(one.path), "doc": words_of(one.doc), "class": words_of(*classes)},
             )
 
@@ -149,6 +152,7 @@ def _connections(catalog: Catalog) -> Iterator[Entry]:
                 kind="action",
                 name=f"{name}:{action['action']}",
                 doc=action["doc"],
+                of=name,
                 texts={
                     "words": words_of(action["action"]),
                     "doc": words_of(action["doc"]),

@@ -24,7 +24,7 @@ def export() -> None:
 @screen_options
 @click.pass_obj
 def asyncapi(app: App, out: Path | None) -> None:
-    """The events as an AsyncAPI 3.1 document (JSON): channels, messages with their Avro schemas, who sends and receives.
+    """The events as an AsyncAPI 3.1 document (JSON): channels, messages with Avro schemas, who sends and receives.
 
     The server is the cluster of the context (-c), without credentials; local names none. The same files give the same
     document.

@@ -38,11 +38,10 @@ def flow_line(flow: Mapping[str, Any]) -> dict[str, Any]:
 
 def field_lines(data: Mapping[str, Any]) -> str:
     """What a field is."""
-    limits = ", ".join(f"{name} {value}" for name, value in data["constraints"].items())
     return lines(
         ("type", data["type"] + ("" if data["required"] else ", may be left out")),
         ("personal data", data["personal_data"] or "no"),
-        ("limits", limits),
+        ("limits", "; ".join(data["limits"])),
         ("examples", ", ".join(map(str, data["examples"]))),
         ("owner", data["owner"]),
     )

@@ -1,0 +1,103 @@
+"""Lineage as cards and lines: event fields, the places a subscription fills from them, the vendor's fields. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ops.catalog.catalog import Catalog
+from ops.catalog.drawing import Card, Drawing, Link, Row, draw
+from ops.catalog.lineage import UNCLASSED, Flow
+
+Address = Callable[[str, str], str]
+"""The page of a kind and a name (``event``, ``billing.InvoiceCreated``), as this drawing's page links to it."""
+
+WHOLE = "(all that may leave)"
+
+
+def lineage_graph(flows: Sequence[Flow], catalog: Catalog, address: Address) -> Drawing | None:
+    """Fields -> subscriptions -> vendor fields, for some flows; None where there are none."""
+    if not flows:
+        return None
+    fields = _grouped((flow.event, flow.field) for flow in flows)
+    places = _grouped((flow.subscription, _place(flow)) for flow in flows)
+    vendor = _grouped((_asked(flow), flow.vendor_field) for flow in flows if flow.leaves)
+    events = [
+        Card(
+            f"e {event}", event, "event",
+            tuple(Row(path, path or WHOLE, _class(catalog, event, path)) for path in paths), address("event", event),
+        )
+        for event, paths in fields.items()
+    ]  # fmt: skip
+    subscriptions = [
+        Card(
+            f"s {name}", name, "subscription",
+            tuple(Row(place, place.partition(" ")[2]) for place in wanted), address("subscription", name),
+        )
+        for name, wanted in places.items()
+    ]  # fmt: skip
+    vendors = [
+        Card(
+            f"v {asked}", asked, "vendor",
+            tuple(Row(name, name) for name in names), address("connection", asked.partition(" ")[0]),
+        )
+        for asked, names in vendor.items()
+    ]  # fmt: skip
+    links: dict[Link, None] = {}
+    for flow in flows:
+        middle = (f"s {flow.subscription}", _place(flow))
+        links[Link((f"e {flow.event}", flow.field), middle, "sends" if flow.leaves else "looks")] = None
+        if flow.leaves:
+            links[Link(middle, (f"v {_asked(flow)}", flow.vendor_field))] = None
+    return draw([events, subscriptions, vendors], list(links))
+
+
+def overview_graph(catalog: Catalog, address: Address) -> Drawing | None:
+    """Events by domain -> subscriptions -> connections; None where nobody reads anything."""
+    pairs = sorted({(reader.event, reader.subscription) for reader in catalog.readers})
+    if not pairs:
+        return None
+    read = {event for event, _ in pairs}
+    domains = _grouped((event.rpartition(".")[0], event) for event in catalog.events if event in read)
+    columns = [
+        [
+            Card(
+                f"d {domain}", domain, "event",
+                tuple(Row(event, event.rpartition(".")[2], href=address("event", event)) for event in events),
+            )
+            for domain, events in domains.items()
+        ],
+        [
+            Card(f"s {name}", name, "subscription", href=address("subscription", name))
+            for name in catalog.subscriptions
+        ],
+        [
+            Card(f"c {name}", name, "vendor", href=address("connection", name))
+            for name in catalog.connections
+            if catalog.users_of(name)
+        ],
+    ]  # fmt: skip
+    links = [Link((f"d {event.rpartition('.')[0]}", event), (f"s {name}", "")) for event, name in pairs]
+    links += [Link((f"s {one.name}", ""), (f"c {one.connection}", "")) for one in catalog.subscriptions.values()]
+    return draw(columns, links)
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Second by first, each once, in the order they come."""
+    found: dict[str, dict[str, None]] = {}
+    for first, second in pairs:
+        found.setdefault(first, {})[second] = None
+    return {first: list(seconds) for first, seconds in found.items()}
+
+
+def _place(flow: Flow) -> str:
+    """A row of a subscription: an action and what it fills there, so that two actions do not share a row."""
+    return f"{flow.asked} {flow.vendor_field}"
+
+
+def _asked(flow: Flow) -> str:
+    return f"{flow.connection} {flow.asked}"
+
+
+def _class(catalog: Catalog, event: str, path: str) -> str:
+    field = catalog.events[event].fields.get(path)
+    return "" if field is None or field.personal_data in UNCLASSED else str(field.personal_data)
