@@ -348,11 +348,17 @@ _LIMITS = {
     "minItems": "at least {} items", "pattern": "like {}", "maximum": "at most {}", "minimum": "at least {}",
 }  # fmt: skip
 
+_LIMITS_OF_ONE = {
+    "maxLength": "at most 1 character", "minLength": "not empty", "maxItems": "at most 1 item", "minItems": "not empty",
+    "maximum": "at most 1", "minimum": "at least 1",
+}  # fmt: skip
+
 
 def _limits(schema: Mapping[str, Any]) -> list[str]:
     found = []
     for part in (schema, *schema.get("anyOf", [])):
         if "enum" in part:
             found.append(f"one of {', '.join(map(str, part['enum']))}")
-        found += [text.format(part[name]) for name, text in _LIMITS.items() if name in part]
+        found += [text.format(part[name]) for name, text in _LIMITS.items() if name in part and part[name] != 1]
+        found += [words for name, words in _LIMITS_OF_ONE.items() if part.get(name) == 1]
     return found

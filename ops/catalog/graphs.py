@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from ops.catalog.catalog import Catalog
 from ops.catalog.drawing import Card, Drawing, Link, Row, draw
@@ -10,6 +11,8 @@ from ops.catalog.lineage import UNCLASSED, Flow
 
 Address = Callable[[str, str], str]
 """The page of a kind and a name (``event``, ``billing.InvoiceCreated``), as this drawing's page links to it."""
+
+K = TypeVar("K")
 
 WHOLE = "(all that may leave)"
 
@@ -19,7 +22,8 @@ def lineage_graph(flows: Sequence[Flow], catalog: Catalog, address: Address) -> 
     if not flows:
         return None
     fields = _grouped((flow.event, flow.field) for flow in flows)
-    places = _grouped((flow.subscription, _place(flow)) for flow in flows)
+    # a card for each action of a subscription, so that two actions do not share a row
+    places = _grouped(((flow.subscription, _asked(flow)), flow.vendor_field) for flow in flows)
     vendor = _grouped((_asked(flow), flow.vendor_field) for flow in flows if flow.leaves)
     events = [
         Card(
@@ -30,10 +34,10 @@ def lineage_graph(flows: Sequence[Flow], catalog: Catalog, address: Address) -> 
     ]  # fmt: skip
     subscriptions = [
         Card(
-            f"s {name}", name, "subscription",
-            tuple(Row(place, place.partition(" ")[2]) for place in wanted), address("subscription", name),
+            f"s {name} {asked}", name, "subscription",
+            tuple(Row(place, place) for place in wanted), address("subscription", name),
         )
-        for name, wanted in places.items()
+        for (name, asked), wanted in places.items()
     ]  # fmt: skip
     vendors = [
         Card(
@@ -44,7 +48,7 @@ def lineage_graph(flows: Sequence[Flow], catalog: Catalog, address: Address) -> 
     ]  # fmt: skip
     links: dict[Link, None] = {}
     for flow in flows:
-        middle = (f"s {flow.subscription}", _place(flow))
+        middle = (f"s {flow.subscription} {_asked(flow)}", flow.vendor_field)
         links[Link((f"e {flow.event}", flow.field), middle, "sends" if flow.leaves else "looks")] = None
         if flow.leaves:
             links[Link(middle, (f"v {_asked(flow)}", flow.vendor_field))] = None
@@ -81,17 +85,12 @@ def overview_graph(catalog: Catalog, address: Address) -> Drawing | None:
     return draw(columns, links)
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
     """Second by first, each once, in the order they come."""
-    found: dict[str, dict[str, None]] = {}
+    found: dict[K, dict[str, None]] = {}
     for first, second in pairs:
         found.setdefault(first, {})[second] = None
     return {first: list(seconds) for first, seconds in found.items()}
-
-
-def _place(flow: Flow) -> str:
-    """A row of a subscription: an action and what it fills there, so that two actions do not share a row."""
-    return f"{flow.asked} {flow.vendor_field}"
 
 
 def _asked(flow: Flow) -> str:

@@ -40,16 +40,16 @@ def subscriptions(catalog: Catalog) -> list[dict[str, Any]]:
     for one in catalog.subscriptions.values():
         flows = catalog.flows_through(one.name)
         seen = None if catalog.seen is None else catalog.seen.readers.get(one.name)
-        asked = dict.fromkeys(
+        asked = {
             route.action or str(route.source.get("projection")) for routes in one.routes.values() for route in routes
-        )
+        }
         found.append({
             "subscription": one.name,
             "description": one.description,
             "owner": one.owner,
             "connection": one.connection,
             "events": len(one.routes),
-            "actions": list(asked),
+            "actions": sorted(asked),
             "personal_data": classes_sent(flows, catalog.events),
             "purpose": one.purpose or None,
             "version": one.version,

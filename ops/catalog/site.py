@@ -57,7 +57,7 @@ def site(catalog: Catalog, context: str) -> dict[str, str]:
             graph=lineage_graph(flows, catalog, partial(_address, "../")), flows=one["flows"],
         )  # fmt: skip
     for name in catalog.connections:
-        flows = [one for one in catalog.flows if one.connection == name]
+        flows = [one for one in catalog.flows if one.connection == name and one.leaves]
         files[path_of("connection", name)] = page(
             "connection.html", "../", title=name, connection=describe_connection(name, catalog),
             flows=[flow_row(one, catalog) for one in flows],
