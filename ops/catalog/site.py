@@ -22,7 +22,7 @@ from ops.catalog.search import Entry, entries
 from ops.catalog.snippet import command_snippet, python_snippet
 from ops.files import file_error
 from ops.wording import counted, duration, plain_json, shown
-from schemas.errors import InputError, RefusedError
+from schemas.errors import RefusedError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -88,8 +88,6 @@ def write_site(folder: Path, files: Mapping[str, str]) -> list[Path]:
         return _write(folder, files)
     except OSError as error:
         raise file_error(error, error.filename or folder) from None
-    except ValueError:
-        raise InputError(f"{str(folder)[:100]!r} can be no folder.") from None
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> list[Path]:

@@ -100,9 +100,5 @@ def _write(path: Path, text: str) -> None:
 
     try:
         path.write_text(text, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError):
-            raise file_error(error, path) from None
-        from schemas.errors import InputError
-
-        raise InputError(f"{str(path)[:100]!r} can be no file.") from None
+    except OSError as error:
+        raise file_error(error, path) from None
