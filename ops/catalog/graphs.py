@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ops.catalog.catalog import Catalog
@@ -15,6 +15,9 @@ Address = Callable[[str, str], str]
 K = TypeVar("K")
 
 WHOLE = "(all that may leave)"
+DOMAINS = "domains"
+EVENTS_MAX = 60
+"""More events than these make a drawing in which nothing can be followed."""
 
 
 def lineage_graph(flows: Sequence[Flow], catalog: Catalog, address: Address) -> Drawing | None:
@@ -56,20 +59,16 @@ def lineage_graph(flows: Sequence[Flow], catalog: Catalog, address: Address) -> 
 
 
 def overview_graph(catalog: Catalog, address: Address) -> Drawing | None:
-    """Events by domain -> subscriptions -> connections; None where nobody reads anything."""
+    """Events by domain -> subscriptions -> connections; None where nobody reads anything. Of more than ``EVENTS_MAX``
+    events only the domains are drawn."""
     pairs = sorted({(reader.event, reader.subscription) for reader in catalog.readers})
     if not pairs:
         return None
     read = {event for event, _ in pairs}
-    domains = _grouped((event.rpartition(".")[0], event) for event in catalog.events if event in read)
+    domains = _grouped((_domain(event), event) for event in catalog.events if event in read)
+    many = len(read) > EVENTS_MAX
     columns = [
-        [
-            Card(
-                f"d {domain}", domain, "event",
-                tuple(Row(event, event.rpartition(".")[2], href=address("event", event)) for event in events),
-            )
-            for domain, events in domains.items()
-        ],
+        _domains(domains, address) if many else _events(domains, address),
         [
             Card(f"s {name}", name, "subscription", href=address("subscription", name))
             for name in catalog.subscriptions
@@ -80,9 +79,31 @@ def overview_graph(catalog: Catalog, address: Address) -> Drawing | None:
             if catalog.users_of(name)
         ],
     ]  # fmt: skip
-    links = [Link((f"d {event.rpartition('.')[0]}", event), (f"s {name}", "")) for event, name in pairs]
+    starts = [((DOMAINS, _domain(event)) if many else (f"d {_domain(event)}", event), name) for event, name in pairs]
+    links = list(dict.fromkeys(Link(start, (f"s {name}", "")) for start, name in starts))
     links += [Link((f"s {one.name}", ""), (f"c {one.connection}", "")) for one in catalog.subscriptions.values()]
     return draw(columns, links)
+
+
+def _events(domains: Mapping[str, Sequence[str]], address: Address) -> list[Card]:
+    """A card for each domain with its events."""
+    return [
+        Card(
+            f"d {domain}", domain, "event",
+            tuple(Row(event, event.rpartition(".")[2], href=address("event", event)) for event in events),
+        )
+        for domain, events in domains.items()
+    ]  # fmt: skip
+
+
+def _domains(domains: Mapping[str, Sequence[str]], address: Address) -> list[Card]:
+    """One card with the domains, and how many of their events are read."""
+    rows = [Row(name, name, str(len(events)), address("domain", name)) for name, events in domains.items()]
+    return [Card(DOMAINS, "domains", "event", tuple(rows))]
+
+
+def _domain(event: str) -> str:
+    return event.rpartition(".")[0]
 
 
 def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:

@@ -142,7 +142,7 @@ def _page(catalog: Catalog, context: str, template: str, root: str, **values: An
 
 
 def _address(root: str, kind: str, name: str) -> str:
-    return root + path_of(kind, name)
+    return f"{root}index.html#domain-{name}" if kind == "domain" else root + path_of(kind, name)
 
 
 @cache

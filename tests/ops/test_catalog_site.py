@@ -84,6 +84,23 @@ def test_every_thing_has_its_page_and_every_link_leads_somewhere(project: TestPr
             assert not anchor or anchor in anchors[path], f"{name} links to {link}"
 
 
+def test_of_many_events_the_overview_draws_the_domains(project: TestProject, tmp_path: Path) -> None:
+    source = json.loads((project.folder / "schemas/events/accounts/UserErased.avsc").read_text())
+    for number in range(70):
+        schema = source | {"namespace": f"many{number % 3}", "name": f"Thing{number}Changed"}
+        path = project.folder / "schemas/events" / schema["namespace"] / f"{schema['name']}.avsc"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(schema))
+    project.write_subscription('["accounts.*", "many0.*", "many1.*", "many2.*"]')
+    files = exported(project, tmp_path / "site")
+    drawn = files["lineage.html"].partition("<svg")[2].partition("</svg>")[0]
+    assert "Thing1Changed" not in drawn
+    assert 'href="index.html#domain-many1"' in drawn
+    assert drawn.count("<path") == 4 + 1
+    assert "many1.Thing1Changed" in files["lineage.html"]
+    assert len([name for name in files if name.startswith("events/")]) == 70 + 7 + 3
+
+
 def test_the_same_project_gives_the_same_files(project: TestProject, tmp_path: Path) -> None:
     assert exported(project, tmp_path / "one") == exported(project, tmp_path / "two")
 
