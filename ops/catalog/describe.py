@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.connector import Action, ConnectorType
 from consumers.expressions import shapes
@@ -14,9 +14,11 @@ from consumers.subscription import Subscription
 from ops.catalog.catalog import Catalog
 from ops.catalog.lineage import UNCLASSED, Flow, classes_sent, flows_of
 from ops.catalog.readers import Reader
-from ops.catalog.seen import Seen
 from ops.screen import duration
 from schemas.contract import Contract, Field
+
+if TYPE_CHECKING:
+    from ops.catalog.seen import Seen
 
 # ---- events and fields --------------------------------------------------------------------------------------------
 

@@ -78,10 +78,10 @@ class PlacedCard:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve as SVG's path data."""
+    """A curve as SVG's path data, between two cards."""
 
     path: str
-    kind: str
+    link: Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +156,4 @@ def _line(link: Link, placed: Mapping[str, PlacedCard]) -> Line:
     x1, y1 = start.x + start.width, start.middle(link.start[1])
     x2, y2 = end.x, end.middle(link.end[1])
     bend = (x2 - x1) / 2
-    return Line(f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}", link.kind)
+    return Line(f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}", link)

@@ -136,6 +136,7 @@ async def tab(devtools: str) -> AsyncIterator[Page]:
             page = Page(socket)
             for domain in ("Page", "Runtime", "Network", "Log"):
                 await page.ask(f"{domain}.enable")
+            await page.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # a tab in the background has no focus
             yield page
         async with session.get(f"{devtools}/json/close/{target['id']}"):
             pass

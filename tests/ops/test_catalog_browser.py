@@ -118,6 +118,16 @@ async def test_both_colours_are_drawn_and_the_readers_choice_stays(page: Page, s
     await page.run("localStorage.clear()")
 
 
+async def test_the_lines_of_the_card_with_the_focus_stand_out(page: Page, site: str) -> None:
+    await page.open(f"{site}/lineage.html")
+    lit = "document.querySelectorAll('svg.graph path.lit').length"
+    assert await page.run(lit) == 0
+    await page.run("document.querySelector('.card.subscription a').focus()")
+    name = await page.run("document.activeElement.textContent")
+    cells = f"[...document.querySelectorAll('tbody tr')].filter((row) => row.cells[1].textContent === '{name}').length"
+    await page.until(f"{lit} === {cells} + 1")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 async def test_every_kind_of_page_is_readable(page: Page, site: str, width: int, dark: bool) -> None:

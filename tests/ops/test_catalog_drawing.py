@@ -86,7 +86,7 @@ def test_lineage_is_drawn_field_by_field_and_the_whole_by_event(ours: Any) -> No
     rows = {one.card.title: [row.row.label for row in one.rows] for one in drawing.cards}
     assert "email" in rows["accounts.UserSignedUp"]
     assert set(rows["hubspot contact.upsert"]) == {"email", "firstname", "(what it is about)"}
-    assert "looks" in {line.kind for line in drawing.lines}
+    assert "looks" in {line.link.kind for line in drawing.lines}
     whole = overview_graph(ours, address)
     assert whole is not None
     assert {one.card.title for one in whole.cards} >= {"accounts", "billing", "crm-contacts", "slack"}

@@ -29,6 +29,21 @@ systemDark.addEventListener("change", nameTheme);
 themeButton.hidden = false;
 nameTheme();
 
+// ---- drawings: the lines of the card under the pointer, or with the focus, stand out
+
+for (const drawing of document.querySelectorAll("svg.graph")) {
+  const lines = [...drawing.querySelectorAll("path")];
+  const light = (event) => {
+    const card = event.target.closest(".card");
+    drawing.classList.toggle("followed", Boolean(card));
+    const key = card && card.dataset.key;
+    for (const line of lines) line.classList.toggle("lit", line.dataset.from === key || line.dataset.to === key);
+  };
+  drawing.addEventListener("pointerover", light);
+  drawing.addEventListener("focusin", light);
+  drawing.addEventListener("pointerleave", () => drawing.classList.remove("followed"));
+}
+
 // ---- search
 
 const box = document.querySelector("[role=search]");
