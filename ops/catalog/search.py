@@ -42,8 +42,10 @@ class Hit:
 
 def search(entries: Sequence[Entry], words: Iterable[str]) -> tuple[list[Hit], dict[str, str]]:
     """Hits, the best first, and what was taken in place of words that nothing has (``invocie``: ``invoice``). Without
-    any hit the list is empty."""
+    any hit, or any word, the list is empty."""
     wanted = [word.lower() for text in words for word in text.split()][:WORDS_MAX]
+    if not wanted:
+        return [], {}
     vocabulary = {word for entry in entries for place in entry.texts.values() for word in place}
     corrected = {}
     for at, word in enumerate(wanted):

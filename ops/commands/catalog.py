@@ -110,8 +110,10 @@ def search(app: App, words: tuple[str, ...], limit: int) -> None:
     """
     from ops.catalog import search as find
     from ops.catalog.catalog import read_catalog
-    from schemas.errors import CheckFailedError
+    from schemas.errors import CheckFailedError, InputError
 
+    if not " ".join(words).strip():
+        raise InputError("Give at least one word to look for.")
     hits, corrected = find.search(find.entries(read_catalog(app)), words)
     for typed, taken in corrected.items():
         app.screen.say(f"Nothing has '{typed[:60]}'; looked for '{taken}'.")

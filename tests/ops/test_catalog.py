@@ -263,6 +263,13 @@ def test_nothing_found_is_exit_3(project: TestProject) -> None:
     assert project.document("catalog", "search", "qqqqqq", code=3)["data"] == []
 
 
+@pytest.mark.parametrize("words", ["", "  "])
+def test_no_word_to_look_for_is_a_sentence(project: TestProject, words: str) -> None:
+    asked = project.run("catalog", "search", words)
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert "Give at least one word to look for." in asked.stderr
+
+
 def test_more_hits_than_the_limit_are_counted(project: TestProject) -> None:
     asked = project.run("catalog", "search", "invoice", "--limit", "2", "--output", "json")
     assert len(json.loads(asked.stdout)["data"]) == 2

@@ -56,7 +56,6 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "catalog search": (["catalog", "search"], []),
     "catalog lineage": (["catalog", "lineage"], []),
     "catalog dependencies": (["catalog", "dependencies"], []),
-    "catalog export asyncapi": (["catalog", "export", "asyncapi", "--fields"], []),
     "context show": (["context", "show"], []),
     "context": (["-c"], ["status"]),
     "schema check": (["schema", "check"], []),
