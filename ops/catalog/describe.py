@@ -55,7 +55,7 @@ def describe_event(contract: Contract, catalog: Catalog) -> dict[str, Any]:
             }
             for reader in catalog.readers_of(contract.name)
         ],
-        "fresh": fresh(contract.name, catalog),
+        "fresh": fresh(contract, catalog),
         "seen": None if catalog.seen is None else seen_of_event(contract, catalog.seen),
     }
 
@@ -143,21 +143,21 @@ def how_known(reader: Reader) -> str:
             return f"not known: nobody ran {', '.join(reader.projections)} yet"
 
 
-def fresh(event: str, catalog: Catalog) -> str | None:
-    """``yes``, or who is late with it; None where nobody reads it or nothing was seen."""
+def fresh(contract: Contract, catalog: Catalog) -> str | None:
+    """``yes``, or who is late with its topic; None where nobody attached reads it, or it is not known."""
     if catalog.seen is None:
         return None
     seen = [
         (reader.subscription, catalog.seen.readers[reader.subscription])
-        for reader in catalog.readers_of(event)
+        for reader in catalog.readers_of(contract.name)
         if reader.subscription in catalog.seen.readers
     ]
     if not seen:
         return None
-    late = [name for name, one in seen if one.is_late]
+    late = [name for name, one in seen if one.is_late_with(contract.topic)]
     if late:
         return f"late: {', '.join(late)}"
-    return "yes" if all(one.oldest_s is not None for _, one in seen) else None
+    return "yes" if all(one.by_topic.get(contract.topic) is not None for _, one in seen) else None
 
 
 def seen_of_event(contract: Contract, seen: Seen) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def events(catalog: Catalog) -> list[dict[str, Any]]:
             "freshness_slo": duration(contract.freshness_slo),
             "about_per_day": None if seen is None else seen.per_day(contract),
             "last": None if seen is None or contract.name not in seen.events else seen.events[contract.name].last,
-            "fresh": fresh(contract.name, catalog),
+            "fresh": fresh(contract, catalog),
             "seen_at": None if seen is None else seen.at,
         }
         for contract in catalog.contracts.values()

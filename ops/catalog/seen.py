@@ -67,7 +67,8 @@ class SeenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenReader:
-    """An attached subscription. ``oldest_s``: how long its oldest undelivered event waits, None: not known."""
+    """An attached subscription. ``oldest_s``: how long its oldest undelivered event waits, None: not known;
+    ``by_topic`` the same of each of its topics."""
 
     state: str
     version: str
@@ -75,11 +76,18 @@ class SeenReader:
     lag: int
     oldest_s: float | None
     slo_s: float | None
+    by_topic: Mapping[str, float | None] = field(default_factory=dict)
     problem: str | None = None
 
     @property
     def is_late(self) -> bool:
-        return self.slo_s is not None and self.oldest_s is not None and self.oldest_s > self.slo_s
+        return self._exceeds(self.oldest_s)
+
+    def is_late_with(self, topic: str) -> bool:
+        return self._exceeds(self.by_topic.get(topic))
+
+    def _exceeds(self, age_s: float | None) -> bool:
+        return self.slo_s is not None and age_s is not None and age_s > self.slo_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +288,9 @@ def _readers(app: App, cluster: Cluster) -> dict[str, SeenReader]:
 
 def _reader(app: App, group: GroupLag, subscription: AttachedSubscription) -> SeenReader:
     definition = subscription.definition
+    ages: dict[str, list[float | None]] = {}
+    for partition in group.partitions:
+        ages.setdefault(partition.topic, []).append(partition.age_s)
     return SeenReader(
         state=subscription.state.state,
         version="" if definition is None else definition.version,
@@ -287,5 +298,8 @@ def _reader(app: App, group: GroupLag, subscription: AttachedSubscription) -> Se
         lag=group.lag,
         oldest_s=None if group.problem is not None else group.age_s,
         slo_s=group.slo_s,
+        by_topic={
+            topic: None if None in some else max(filter(None, some), default=0.0) for topic, some in ages.items()
+        },
         problem=None if group.problem is None else str(app.kafka_error(group.problem)),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,24 +157,24 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "duration": duration}
+    environment.filters |= {"shown": shown, "age": lambda seconds: duration(timedelta(seconds=seconds))}
     environment.globals["counted"] = counted
     return environment
 
 
 def _overview(catalog: Catalog) -> dict[str, Any]:
-    events = rows.events(catalog)
+    events, subscriptions = rows.events(catalog), rows.subscriptions(catalog)
     domains: dict[str, list[dict[str, Any]]] = {}
     for row in events:
         domains.setdefault(row["domain"], []).append(row)
     return {
         "domains": domains,
         "engine": [{"event": one.name, "doc": one.doc} for one in catalog.engine.values()],
-        "subscriptions": rows.subscriptions(catalog),
+        "subscriptions": subscriptions,
         "connections": rows.connections(catalog),
         "unread": [row["event"] for row in events if not row["readers"]],
         "fields": sum(row["fields"] for row in events),
-        "late": [row for row in events if str(row["fresh"]).startswith("late")],
+        "late": [row for row in subscriptions if row["is_late"]],
     }
 
 

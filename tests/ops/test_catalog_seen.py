@@ -18,6 +18,7 @@ from ops.catalog.catalog import read_catalog
 from ops.catalog.dependencies import graph, if_away
 from ops.catalog.describe import fresh
 from ops.catalog.seen import Seen, SeenEvent, SeenReader, SeenTopic
+from ops.catalog.site import site
 from schemas.contract import example, load_contract
 from schemas.datum import to_json
 from tests.conftest import Stack
@@ -149,7 +150,9 @@ def test_late_readers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("BACKBONE_PROJECT", str(tmp_path))
     project = make_project(tmp_path, "l")
     catalog = read_catalog(App())
-    reader = SeenReader(state="running", version="1", members=1, lag=3, oldest_s=400.0, slo_s=300.0)
+    reader = SeenReader(
+        state="running", version="1", members=1, lag=3, oldest_s=400.0, slo_s=300.0, by_topic={project.users: 400.0}
+    )
     at = datetime(2026, 5, 1, tzinfo=UTC)
     topic = SeenTopic(partitions=1, kept=9, last_hour=3, last_day=8, last={0: at})
     event = SeenEvent(sampled=3, of=4, last=at, producers={"accounts": 3})
@@ -158,13 +161,24 @@ def test_late_readers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         readers={project.subscription: reader},
     )  # fmt: skip
     late = replace(catalog, seen=seen)
-    assert fresh("accounts.UserErased", late) == "late: l-rows"
+    erased, paid = catalog.contracts["accounts.UserErased"], catalog.contracts["billing.InvoicePaid"]
+    assert fresh(erased, late) == "late: l-rows"
     found = {row["event"]: row for row in rows.events(late)}
     assert (found["accounts.UserErased"]["about_per_day"], found["accounts.UserSignedUp"]["about_per_day"]) == (6, 0)
-    in_time = replace(late, seen=replace(seen, readers={project.subscription: replace(reader, oldest_s=3.0)}))
-    assert fresh("accounts.UserErased", in_time) == "yes"
-    unknown = replace(late, seen=replace(seen, readers={project.subscription: replace(reader, oldest_s=None)}))
-    assert fresh("accounts.UserErased", unknown) is None
-    assert fresh("billing.InvoicePaid", late) is None
+    in_time = replace(
+        late, seen=replace(seen, readers={project.subscription: replace(reader, by_topic={project.users: 3.0})})
+    )
+    assert fresh(erased, in_time) == "yes"
+    elsewhere = replace(
+        late, seen=replace(seen, readers={project.subscription: replace(reader, by_topic={"other": 400.0})})
+    )
+    assert fresh(erased, elsewhere) is None
+    page = site(late, "local")["index.html"]
+    assert "(3 records behind, the oldest waits 6m40s)" in page
+    unknown = replace(
+        late, seen=replace(seen, readers={project.subscription: replace(reader, by_topic={project.users: None})})
+    )
+    assert fresh(erased, unknown) is None
+    assert fresh(paid, late) is None
     assert ("producer", "accounts") in graph(late).needs
     assert if_away(late, ("producer", "accounts")).startswith("l-rows gets nothing of it.")
