@@ -51,6 +51,15 @@ SUBSCRIPTION = {
     "resume": _verb("attach", "verbs", "resume", "Let it run on after a pause or a stop."),
 }
 
+CATALOG = {
+    "list": Entry("ops.commands.catalog:list_", "Events, connections or subscriptions, one a line."),
+    "show": Entry("ops.commands.catalog:show", "Everything about one of them, or about a field or an action."),
+    "search": Entry("ops.commands.catalog:search", "Find something by words."),
+    "lineage": Entry("ops.commands.catalog_lineage:lineage", "Which field goes to which field of which vendor."),
+    "dependencies": Entry("ops.commands.catalog_lineage:dependencies", "What needs what, and what breaks without it."),
+    "export": Entry("ops.commands.catalog_export:export", "Write the catalogue as AsyncAPI or as web pages."),
+}
+
 SECTIONS: dict[str, dict[str, Entry]] = {
     "What is going on": {
         "status": Entry("ops.commands.status:status", "What is wrong now, worst first."),
@@ -64,7 +73,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "schema": Entry("ops.commands.schema:schema", "Check, generate and register contracts."),
         "event": Entry("ops.commands.event:event", "Publish and read events."),
         "topic": Entry("ops.commands.topic:topic", "Topics here, and what the contracts want."),
-        "catalog": Entry("ops.commands.catalog:catalog", "What events and connections there are."),
+        "catalog": Entry("", "What there is, who uses it, and where every field goes.", verbs=CATALOG),
     },
     "Bring events to vendors": {
         "subscription": Entry("", "Write, check, attach and pause subscriptions.", verbs=SUBSCRIPTION),
