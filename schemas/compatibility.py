@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from schemas import avsc
-from schemas.avsc import shown
+from schemas.avsc import label, shown
 from schemas.errors import InputError
 
 MODES = (
@@ -125,7 +125,7 @@ def _reasons(reader: Any, writer: Any, path: str) -> Iterator[Incompatibility]:
     if _judge(avsc.standalone(reader), avsc.standalone(writer)):
         kind: Literal["union", "type"] = "union" if isinstance(reader, list) or isinstance(writer, list) else "type"
         yield Incompatibility(
-            field=path, kind=kind, message=f"{_label(writer)} was written and cannot be read as {_label(reader)}"
+            field=path, kind=kind, message=f"{label(writer)} was written and cannot be read as {label(reader)}"
         )
 
 
@@ -198,11 +198,3 @@ def _meaning(type_: Any) -> str | None:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _label(type_: Any) -> str:
-    if isinstance(type_, list):
-        return "[" + ", ".join(_label(branch) for branch in type_[:8]) + "]"
-    if isinstance(type_, Mapping):
-        return str(type_.get("logicalType") or type_.get("name") or type_["type"])
-    return str(type_)
