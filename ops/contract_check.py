@@ -39,7 +39,7 @@ def check_files(
     project = linted if folder is not None else [*_others(app, files), *linted]
     known = {one.contract.name: one.contract for one in project if one.contract is not None}
     beside = side_by_side(one.contract for one in project if one.contract is not None)
-    before = None if base is None else past(app.project.root, base, [*_folder(app), *files])
+    before = None if base is None else past(app.project.root, base, [*_folder(app), *files], known.values())
     subjects = app.registry.subjects() if registry else []
     found: dict[str, list[Finding]] = {}
     changes: list[Changed] = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ops.git import files_at, relative
 from schemas import avsc
-from schemas.contract import Contract, contract_from_schema
+from schemas.contract import Contract, checked_contract, promise_problems, read_bytes
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,59 +38,51 @@ def former(text: str | bytes, said: str, file: Path | None = None) -> Former | N
         return None
     if any(problem.rule != "bytes-decimal" for problem in avsc.problems(schema)):
         return None
-    try:
-        contract = contract_from_schema(schema, "" if file is None else str(file))
-    except InputError:
-        contract = None
+    contract = None if promise_problems(schema) else checked_contract(schema, "" if file is None else str(file))
     return Former(name=avsc.full_name(schema), said=said, schema=schema, file=file, contract=contract)
 
 
 class Past:
-    """The events of a project at a revision of git, by name and by file."""
+    """The events of a project at a revision of git, by name and by file. ``today``: contracts as they are now; a file
+    that still holds the same bytes is not read a second time."""
 
-    def __init__(self, root: Path, revision: str, texts: Mapping[PurePosixPath, bytes]) -> None:
-        self._root, self._revision = root, revision
-        self._texts = dict(texts)
-        self._read: dict[PurePosixPath, Former | None] = {}
-        self._names: dict[str, Former] | None = None
+    def __init__(
+        self, root: Path, revision: str, texts: Mapping[PurePosixPath, bytes], today: Iterable[Contract] = ()
+    ) -> None:
+        self._root = root
+        self._files: dict[PurePosixPath, Former] = {}
+        for contract in today:
+            place = relative(root, Path(contract.file))
+            if texts.get(place) == read_bytes(Path(contract.file)):
+                self._files[place] = Former(
+                    name=contract.name,
+                    said=revision,
+                    schema=contract.schema,
+                    file=Path(contract.file),
+                    contract=contract,
+                )
+        for place, text in texts.items():
+            found = None if place in self._files else former(text, revision, root / place)
+            if found is not None:
+                self._files[place] = found
+        self._names = {one.name: one for one in self._files.values()}
 
-    def of(self, contract: Contract, names: Iterable[str]) -> Former | None:
+    def of(self, contract: Contract, names: Collection[str]) -> Former | None:
         """What this contract was: the event of its name, else what its file held if that event is nowhere now
-        (``names``: all events of today). None: it is new, or nothing of it has changed."""
-        place = relative(self._root, Path(contract.file))
-        if self._texts.get(place) is not None:
-            found = self._at(place)
-            if found is not None and found.name == contract.name:
-                return found
-        by_name = self._by_name().get(contract.name)
-        if by_name is not None:
-            return by_name
-        found = self._at(place) if place in self._texts else None
-        return found if found is not None and found.name not in set(names) else None
-
-    def unchanged(self, file: Path, text: bytes) -> bool:
-        """Whether the file holds the same bytes as then."""
-        return self._texts.get(relative(self._root, file)) == text
+        (``names``: all events of today). None: it is new."""
+        there = self._files.get(relative(self._root, Path(contract.file)))
+        if there is not None and (there.name == contract.name or there.name not in names):
+            return there
+        return self._names.get(contract.name)
 
     def all(self) -> list[Former]:
         """Every event there was."""
-        return list(self._by_name().values())
-
-    def _by_name(self) -> dict[str, Former]:
-        if self._names is None:
-            found = (self._at(place) for place in self._texts)
-            self._names = {one.name: one for one in found if one is not None}
-        return self._names
-
-    def _at(self, place: PurePosixPath) -> Former | None:
-        if place not in self._read:
-            self._read[place] = former(self._texts[place], self._revision, self._root / place)
-        return self._read[place]
+        return list(self._names.values())
 
 
-def past(root: Path, revision: str, paths: Sequence[Path]) -> Past:
+def past(root: Path, revision: str, paths: Sequence[Path], today: Iterable[Contract]) -> Past:
     """The events in the files at or below ``paths`` at that revision. Blocks for git; raises InputError."""
-    return Past(root, revision, files_at(root, revision, paths))
+    return Past(root, revision, files_at(root, revision, paths), today)
 
 
 def registered(registry: Registry, contract: Contract, subjects: Sequence[str]) -> list[Former]:

@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from schemas import avsc
@@ -51,12 +52,14 @@ def compatible(new: Any, olds: Sequence[Any], mode: str) -> list[Incompatibility
     if mode == "NONE" or not olds:
         return []
     first = 0 if mode.endswith("_TRANSITIVE") else len(olds) - 1
+    now = _Side(new)
     found: list[Incompatibility] = []
     for index in range(first, len(olds)):
+        then = _Side(olds[index])
         if mode.startswith(("BACKWARD", "FULL")):
-            found += [replace(one, against=index) for one in check(new, olds[index])]
+            found += [replace(one, against=index) for one in _check(now, then)]
         if mode.startswith(("FORWARD", "FULL")):
-            found += [replace(one, direction="forward", against=index) for one in check(olds[index], new)]
+            found += [replace(one, direction="forward", against=index) for one in _check(then, now)]
     return found
 
 
@@ -65,23 +68,42 @@ def check(reader: Any, writer: Any) -> list[Incompatibility]:
 
     Raises InputError for a schema that is none.
     """
-    for schema in (reader, writer):
+    return _check(_Side(reader), _Side(writer))
+
+
+class _Side:
+    """One schema of a comparison, looked at once however often it is compared. Raises InputError for what is none."""
+
+    def __init__(self, schema: Any) -> None:
         found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
         if found:
             raise InputError(f"not a schema that can be compared: {found[0].path} {found[0].message}")
-    resolved_reader, resolved_writer = avsc.resolved(reader), avsc.resolved(writer)
-    reasons = list(_meanings(resolved_reader, resolved_writer, ""))
-    whole = _judge(reader, writer)
+        self.schema = schema
+        self.resolved = avsc.resolved(schema)
+
+    @cached_property
+    def shape(self) -> Any:
+        return avsc.shape(self.resolved)
+
+    @cached_property
+    def parsed(self) -> Any:
+        """As the Apache library has it."""
+        return _parsed(self.schema)
+
+
+def _check(reader: _Side, writer: _Side) -> list[Incompatibility]:
+    if reader.shape == writer.shape:
+        return []  # docs and attributes are all that differs
+    reasons = list(_meanings(reader.resolved, writer.resolved, ""))
+    whole = _judge(reader.parsed, writer.parsed)
     if whole:
-        reasons += list(_reasons(resolved_reader, resolved_writer, "")) or [
+        reasons += list(_reasons(reader.resolved, writer.resolved, "")) or [
             Incompatibility(field="", kind="type", message=whole)
         ]
     return reasons
 
 
-def _judge(reader: Any, writer: Any) -> str:
-    """The Apache library's judgement: empty if it resolves, else its words in one line."""
-    from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+def _parsed(schema: Any) -> Any:
     from avro.errors import AvroException
     from avro.schema import parse
 
@@ -89,10 +111,16 @@ def _judge(reader: Any, writer: Any) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a logical type on a wrong carrier is ignored, as the specification asks
             # validate_enum_symbols and names stay on: what it accepts, other readers accept
-            pair = parse(json.dumps(reader)), parse(json.dumps(writer))
+            return parse(json.dumps(schema))
     except AvroException:
         raise InputError("not a schema that the Avro library reads.") from None
-    result = ReaderWriterCompatibilityChecker().get_compatibility(*pair)  # type: ignore[no-untyped-call]
+
+
+def _judge(reader: Any, writer: Any) -> str:
+    """The Apache library's judgement: empty if it resolves, else its words in one line."""
+    from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+
+    result = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)  # type: ignore[no-untyped-call]
     if result.compatibility is SchemaCompatibilityType.compatible:
         return ""
     return "; ".join(sorted(result.messages)) or "the schemas do not resolve"
@@ -122,7 +150,7 @@ def _reasons(reader: Any, writer: Any, path: str) -> Iterator[Incompatibility]:
             sizes = f"{writer_rest['size']} bytes were written, {reader_rest['size']} are read"
             yield Incompatibility(field=path, kind="size", message=sizes)
             return
-    if _judge(avsc.standalone(reader), avsc.standalone(writer)):
+    if _judge(_parsed(avsc.standalone(reader)), _parsed(avsc.standalone(writer))):
         kind: Literal["union", "type"] = "union" if isinstance(reader, list) or isinstance(writer, list) else "type"
         yield Incompatibility(
             field=path, kind=kind, message=f"{label(writer)} was written and cannot be read as {label(reader)}"

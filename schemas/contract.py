@@ -140,6 +140,11 @@ def contract_from_schema(schema: Mapping[str, Any], file: str = "") -> Contract:
     found = contract_problems(schema)
     if found:
         raise _not_a_contract(found, file)
+    return checked_contract(schema, file)
+
+
+def checked_contract(schema: Mapping[str, Any], file: str = "") -> Contract:
+    """The same of a schema in which ``contract_problems`` has found nothing."""
     promise = schema["backbone"]
     whole = avsc.resolved(schema)
     return Contract(
@@ -215,8 +220,11 @@ def _not_a_contract(found: list[Problem], file: str) -> InputError:
 def contract_problems(schema: Mapping[str, Any]) -> list[Problem]:
     """What keeps a parsed .avsc from being a contract; empty: ``contract_from_schema`` accepts it."""
     found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
-    if found:
-        return found
+    return found or promise_problems(schema)
+
+
+def promise_problems(schema: Mapping[str, Any]) -> list[Problem]:
+    """The part of ``contract_problems`` that looks at what is promised; the schema has no structural problem."""
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         return [Problem("/type", "not-a-record", "a contract is an Avro record.")]
     found = [*_promise_problems(schema)]

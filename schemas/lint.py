@@ -16,7 +16,7 @@ from typing import Any
 from schemas import avsc
 from schemas.avsc import Problem, shown
 from schemas.checker import checker, faults, kind
-from schemas.contract import Contract, contract_from_schema, contract_problems, read_bytes
+from schemas.contract import Contract, checked_contract, promise_problems, read_bytes
 from schemas.datum import from_json_value
 from schemas.errors import InputError
 from schemas.findings import Finding
@@ -75,11 +75,10 @@ def lint_file(file: Path) -> Linted:
         schema = avsc.parse(read_bytes(file))
     except InputError:
         return Linted(file=file, findings=tuple(lint(file)))
-    found = _found(schema, str(file))
-    try:
-        return Linted(file=file, findings=tuple(found), contract=contract_from_schema(schema, str(file)))
-    except InputError:  # what keeps it from being a contract stands among the findings
-        return Linted(file=file, findings=tuple(found))
+    structural, promised = _contract_problems(schema)
+    found = _findings(str(file), [*structural, *promised, *_further_problems(schema, structural, str(file))])
+    fits = not promised and all(problem.rule == "bytes-decimal" for problem in structural)
+    return Linted(file=file, findings=tuple(found), contract=checked_contract(schema, str(file)) if fits else None)
 
 
 def lint_folder(folder: Path) -> list[Finding]:
@@ -138,21 +137,32 @@ def _findings(file: str, problems: Iterable[Problem]) -> list[Finding]:
 
 
 def _found(schema: Any, file: str) -> list[Finding]:
+    structural, promised = _contract_problems(schema)
+    return _findings(file, [*structural, *promised, *_further_problems(schema, structural, file)])
+
+
+def _contract_problems(schema: Any) -> tuple[list[Problem], list[Problem]]:
+    """What is structurally wrong, and what of the promise; of that nothing can be said of what is not a schema."""
     if not isinstance(schema, Mapping):
-        return _findings(file, [Problem("", "not-a-record", "a contract is one Avro record, a JSON object.")])
+        return [], [Problem("", "not-a-record", "a contract is one Avro record, a JSON object.")]
     structural = avsc.problems(schema)
+    broken = any(problem.rule != "bytes-decimal" for problem in structural)
+    return structural, [] if broken else promise_problems(schema)
+
+
+def _further_problems(schema: Any, structural: list[Problem], file: str) -> Iterator[Problem]:
+    """What a contract of ours has to keep beyond being one."""
     if any(problem.rule != "bytes-decimal" for problem in structural):
-        return _findings(file, structural)  # nothing further can be said about what is not a schema
-    problems = [*structural, *contract_problems(schema)]
-    if schema.get("type") == "record":
-        problems += _event_problems(schema)
-        problems += _name_problems(schema)
-        problems += _type_problems(schema, "")
-        whole = avsc.resolved(schema)
-        problems += _value_problems(whole, "", set())
-        if file.endswith(".avsc"):
-            problems += _place_problems(Path(file), whole["name"])
-    return _findings(file, problems)
+        return
+    if not isinstance(schema, Mapping) or schema.get("type") != "record":
+        return
+    yield from _event_problems(schema)
+    yield from _name_problems(schema)
+    yield from _type_problems(schema, "")
+    whole = avsc.resolved(schema)
+    yield from _value_problems(whole, "", set())
+    if file.endswith(".avsc"):
+        yield from _place_problems(Path(file), whole["name"])
 
 
 def _event_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
