@@ -42,13 +42,13 @@ class Changed:
 
     name: str
     file: str
-    now: Contract | None
+    now: Contract | Former | None
     formers: tuple[Former, ...]
     differing: tuple[tuple[Difference, str], ...] = field(default=())
     """each difference with the formers it is seen against, in words"""
 
 
-def changed(name: str, file: str, now: Contract | None, formers: Sequence[Former]) -> Changed:
+def changed(name: str, file: str, now: Contract | Former | None, formers: Sequence[Former]) -> Changed:
     """The differences of an event from each of its formers, one that is seen against several said once."""
     said: dict[str, tuple[Difference, list[str]]] = {}
     for one in formers:
