@@ -78,8 +78,8 @@ class _Side:
         found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
         if found:
             raise InputError(f"not a schema that can be compared: {found[0].path} {found[0].message}")
-        self.schema = schema
-        self.resolved = avsc.resolved(schema)
+        self.schema = _with_full_aliases(schema, "")
+        self.resolved = avsc.resolved(self.schema)
 
     @cached_property
     def shape(self) -> Any:
@@ -89,6 +89,31 @@ class _Side:
     def parsed(self) -> Any:
         """As the Apache library has it."""
         return _parsed(self.schema)
+
+
+def _with_full_aliases(schema: Any, namespace: str) -> Any:
+    """An alias of a type is relative to the namespace of its name (Avro specification, "Aliases"); the library takes it
+    by its word."""
+    if isinstance(schema, list):
+        return [_with_full_aliases(branch, namespace) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = dict(schema)
+    kind = schema["type"]
+    if kind in ("record", "error", "enum", "fixed"):
+        space = avsc.full_name(schema, namespace).rpartition(".")[0]
+        aliases = schema.get("aliases")
+        if isinstance(aliases, list) and space:
+            out["aliases"] = [f"{space}.{one}" if isinstance(one, str) and "." not in one else one for one in aliases]
+        if "fields" in schema and kind != "enum":
+            out["fields"] = [{**one, "type": _with_full_aliases(one["type"], space)} for one in schema["fields"]]
+        return out
+    for part in ("items", "values"):
+        if part in schema:
+            out[part] = _with_full_aliases(schema[part], namespace)
+    if not isinstance(kind, str):
+        out["type"] = _with_full_aliases(kind, namespace)
+    return out
 
 
 def _check(reader: _Side, writer: _Side) -> list[Incompatibility]:
