@@ -179,7 +179,7 @@ def _personal(
     ]
     # a mapping that lets ``allowed`` pick its fields leaves this one out; all others break
     broken = [pair for pair in denied if pair[0].stops is not None or pair[1].how != "parsed"]
-    silent = [pair for pair in denied if pair not in broken]
+    silent = [pair for pair in denied if pair not in broken and _sends(pair[1], difference.path)]
     if broken:
         who = listed([reads(reader, difference.path) for _, reader in broken])
         names = listed([reading.subscription.name for reading, _ in broken])
@@ -188,6 +188,13 @@ def _personal(
     if silent:
         who = listed([reads(reader, difference.path) for _, reader in silent])
         yield _finding(one, difference, "impact", f"{what}: it would be left out of what {who} sends.", "warning")
+
+
+def _sends(reader: Reader, path: str) -> bool:
+    """Whether it reaches the vendor; a condition only looks at it."""
+    return any(
+        place != "where" and any(overlaps(one, path) for one in fields) for place, fields in reader.reads.items()
+    )
 
 
 def _finding(one: Changed, difference: Difference, rule: str, message: str, severity: Severity) -> Finding:

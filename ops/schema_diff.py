@@ -30,14 +30,16 @@ def side(app: App, written: str) -> Former:
 
     Blocks. Raises NotFoundError, InputError for what is no schema, and what git and the registry raise.
     """
+    if not written.isprintable() or not written:
+        raise InputError("A side of the comparison is a file, an event, a version of it or a file of git.")
     event, _, version = written.rpartition(":")
     name, _, revision = written.partition("@")
     if _EVENT.match(event) and _VERSION.match(version):
         return _registered(app, event, version)
     if revision and _EVENT.match(name):
         return _of_revision(app, name, revision)
-    if ":" in written and not Path(written).exists():
-        revision, _, path = written.partition(":")
+    revision, _, path = written.partition(":")
+    if revision and path and not Path(written).exists():
         return _file_of_revision(app, revision, path, written)
     if _EVENT.match(written) and not written.endswith(".avsc") and not Path(written).exists():
         contract = _contract(app, written)
@@ -125,7 +127,7 @@ def _of_revision(app: App, event: str, revision: str) -> Former:
 
 def _file_of_revision(app: App, revision: str, path: str, written: str) -> Former:
     root = app.project.root
-    texts = files_at(root, revision, [root / path], suffix=Path(path).suffix) if path else {}
+    texts = files_at(root, revision, [root / path], suffix=Path(path).suffix)
     if len(texts) != 1:
         raise NotFoundError(f"{revision} has no file '{path}'; name it from the project's folder {root}.")
     (text,) = texts.values()
