@@ -85,17 +85,17 @@ def _hurt(
 def _gone(
     app: App, before: Past | None, subjects: Sequence[str], known: dict[str, Contract], linted: Sequence[Linted]
 ) -> list[Changed]:
-    """Events that had a file at the revision, or are registered for a topic or a domain of this project, and have none
-    now. A file that is there and is no contract at the moment is not gone."""
+    """Events that had a file at the revision, or are registered for a topic of this project, and have none now. A file
+    that is there and is no contract at the moment is not gone."""
     gone: dict[str, list[Former]] = {}
     there = {one.file.resolve() for one in linted if one.contract is None}
     for one in () if before is None else before.all():
         if one.name not in known and (one.file is None or one.file.resolve() not in there):
             gone.setdefault(one.name, []).append(one)
-    topics, domains = {one.topic for one in known.values()}, {one.domain for one in known.values()}
+    topics, broken = {one.topic for one in known.values()}, {file.stem for file in there}
     for subject in subjects:
         topic, _, name = subject.rpartition("-")
-        if name not in known and (topic in topics or name.rpartition(".")[0] in domains):
+        if name not in known and topic in topics and name.rpartition(".")[2] not in broken:
             gone.setdefault(name, []).extend(_registered_event(app, subject))
     return [
         changed(name, str(next((one.file for one in formers if one.file), formers[0].said)), None, formers)

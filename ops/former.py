@@ -86,11 +86,13 @@ def past(root: Path, revision: str, paths: Sequence[Path], today: Iterable[Contr
 
 
 def registered(registry: Registry, contract: Contract, subjects: Sequence[str]) -> list[Former]:
-    """Every registered version of a contract, oldest first; of another topic's subject where its own has none
-    (``subjects``: all there are): then the topic was changed. Blocks; raises what the registry raises."""
+    """Every registered version of a contract, oldest first, empty where it is the newest one itself; of another topic's
+    subject where its own has none (``subjects``: all there are): then the topic was changed. Blocks; raises what the
+    registry raises."""
     versions = registry.versions(contract.subject)
     if versions:
-        if registry.lookup(contract.subject, contract.text) is not None:
+        found = registry.lookup(contract.subject, contract.text)
+        if found is not None and found.version == versions[-1]:
             return []
         return _versions(registry, contract.subject, versions, "version {}")
     elsewhere = [one for one in subjects if one.endswith(f"-{contract.name}")]
