@@ -226,8 +226,7 @@ class _Loading:
 
     def _check_replaced(self, read: set[str]) -> None:
         for event in sorted(read):
-            promise = self._contracts[event].schema.get("backbone", {})
-            old = promise.get("replaces") or self._contracts[event].schema.get("replaces")
+            old = self._contracts[event].replaces
             if old in read:
                 message = f"Both {old} and {event}, which replaces it, are read: the service publishes both for a time."
                 self._error(("routes",), "replaced", message)

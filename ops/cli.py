@@ -70,7 +70,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("ops.commands.doctor:doctor", "Check everything this needs, and say what to do."),
     },
     "Say what is said, and say it": {
-        "schema": Entry("ops.commands.schema:schema", "Check, generate and register contracts."),
+        "schema": Entry("ops.commands.schema:schema", "Check, compare, generate and register contracts."),
         "event": Entry("ops.commands.event:event", "Publish and read events."),
         "topic": Entry("ops.commands.topic:topic", "Topics here, and what the contracts want."),
         "catalog": Entry("", "What there is, who uses it, and where every field goes.", verbs=CATALOG),

@@ -6,7 +6,7 @@ Pure: everything it looks at is handed in. What cannot be seen from the cluster 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from consumers.control import TOPIC as CONTROL
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ops.connections import ConnectionStatus
     from ops.lag.attached import Header
     from ops.lag.measure import PartitionLag
-    from schemas.contract import Contracts
+    from schemas.contract import Contract, Contracts
 
 
 def not_read_yet(attached: AttachedSubscription, header: Header, contracts: Contracts | None) -> tuple[str, ...]:
@@ -33,6 +33,15 @@ def not_read_yet(attached: AttachedSubscription, header: Header, contracts: Cont
     prefixes = tuple(event[:-1] for event in header.reads if event.endswith(".*"))
     fitting = {name for name in contracts if prefixes and name.startswith(prefixes)}
     return tuple(sorted(fitting - set(attached.definition.events)))
+
+
+def ending(attached: AttachedSubscription, contracts: Contracts | None) -> tuple[Contract, ...]:
+    """Deprecated events among those it was attached for, the first to end first."""
+    if attached.definition is None or contracts is None:
+        return ()
+    found = [contracts[event] for event in attached.definition.events if event in contracts]
+    deprecated = [one for one in found if one.status == "deprecated"]
+    return tuple(sorted(deprecated, key=lambda one: (one.sunset or date.max, one.name)))
 
 
 NEEDED = {
@@ -118,6 +127,7 @@ def problems_of(case: Case, now: datetime) -> list[Problem]:
     """What is wrong with one subscription at ``now``; empty if nothing is."""
     return [
         *_state(case, now),
+        *_ending(case, now),
         *_positions(case),
         *_topics(case),
         *_reading(case, now),
@@ -137,6 +147,19 @@ def _state(case: Case, now: datetime) -> Iterator[Problem]:
         events = ", ".join(case.not_read_yet)
         cause = f"Events of its wildcard that it was not attached for: {events}."
         yield problem(case, "not_read_yet", cause, f"backbone subscription attach {name}")
+
+
+def _ending(case: Case, now: datetime) -> Iterator[Problem]:
+    for contract in case.ending:
+        if contract.sunset is None:
+            cause = f"It reads {contract.name}, which is deprecated."
+        elif contract.sunset < now.date():
+            cause = f"It reads {contract.name}, whose last day was {contract.sunset}: nothing may come any more."
+        else:
+            cause = f"It reads {contract.name}, which is published until {contract.sunset}."
+        if contract.replaced_by:
+            cause = f"{cause} Read {contract.replaced_by} instead."
+        yield problem(case, "reads_ending", cause, f"backbone catalog show {contract.replaced_by or contract.name}")
 
 
 def _positions(case: Case) -> Iterator[Problem]:

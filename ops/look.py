@@ -65,6 +65,7 @@ def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime
                 group=group,
                 dead=dead.get(subscription.name),
                 not_read_yet=diagnosis.not_read_yet(subscription, head, contracts),
+                ending=diagnosis.ending(subscription, contracts),
                 sight=_sight(beats, subscription.name, group),
                 connection=connections.get(definition.connection),
                 produced_per_s=_produced(cluster, group),

@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from ops.lag.measure import GroupLag
     from ops.origins import Standing
     from ops.watch.heartbeats import Beat
+    from schemas.contract import Contract
 
 Kind: TypeAlias = Literal[
     "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing",
     "cannot_run", "nobody_reads", "circuit_open", "connection_held", "behind", "partitions_unread", "key_held",
     "age_unknown", "not_measured", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters",
-    "catching_up", "not_read_yet", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "catching_up", "not_read_yet", "reads_ending", "paused", "asked_to_leave", "not_seen", "no_worker",
 ]  # fmt: skip
 
 WORST_FIRST: tuple[Kind, ...] = (
     "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing",
     "cannot_run", "nobody_reads", "circuit_open", "behind", "partitions_unread", "key_held", "age_unknown",
     "not_measured", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters", "catching_up",
-    "not_read_yet", "connection_held", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "not_read_yet", "reads_ending", "connection_held", "paused", "asked_to_leave", "not_seen", "no_worker",
 )  # fmt: skip
 
 HOLDING: Mapping[Kind, str] = {
@@ -120,6 +121,8 @@ class Case:
     group: GroupLag
     dead: Found | None
     not_read_yet: tuple[str, ...]
+    ending: tuple[Contract, ...] = ()
+    """deprecated events among those it reads"""
     sight: Sight = Sight()
     connection: ConnectionStatus | None = None
     standing: Mapping[str, Standing] = field(default_factory=dict)

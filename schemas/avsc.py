@@ -357,6 +357,28 @@ def without_null(schema: SchemaJson) -> tuple[SchemaJson, bool]:
     return schema, False
 
 
+def label(type_: SchemaJson) -> str:
+    """A resolved type in a few words: ``string or null``, ``array of billing.Line``, ``decimal(12, 2)``."""
+    if isinstance(type_, list):
+        rest, nullable = without_null(type_)
+        if nullable and not isinstance(rest, list):
+            return f"{label(rest)} or null"
+        return "[" + ", ".join(label(branch) for branch in type_[:8]) + (", ...]" if len(type_) > 8 else "]")
+    if not isinstance(type_, dict):
+        return str(type_)
+    kind = type_["type"]
+    if kind in ("array", "map"):
+        return f"{kind} of {label(type_['items' if kind == 'array' else 'values'])}"
+    logical = type_.get("logicalType")
+    if logical == "decimal":
+        return f"decimal({type_.get('precision')}, {type_.get('scale', 0)})"
+    if isinstance(logical, str):
+        return logical
+    if kind == "fixed":
+        return f"{type_['name']} of {type_['size']} bytes"
+    return str(type_.get("name") or kind)
+
+
 _SHAPE = ("type", "name", "symbols", "size", "logicalType", "precision", "scale", "default")
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -240,10 +241,15 @@ def _faults(type_: Any, value: Any, path: str, one: Mapping[str, Any]) -> Iterat
         yield from _leaf_faults(type_, what, value, place, one)
 
 
+@lru_cache(maxsize=1024)
+def _compiled(test: str) -> Any:
+    return compile(test, "<leaf>", "eval")
+
+
 def _leaf_faults(type_: Any, what: str, value: Any, place: str, one: Mapping[str, Any]) -> Iterator[str]:
     compiler = Tests()
     test = compiler.leaf(type_, what).format(v="v")
-    if not eval(test, compiler.scope, {"v": value}):
+    if not eval(_compiled(test), compiler.scope, {"v": value}):
         name = logical(type_)
         if name == "decimal" and isinstance(value, Decimal):
             yield f"{place} must fit {type_['precision']} digits with {type_.get('scale', 0)} behind the point"

@@ -1,23 +1,30 @@
 """Whether data written with one schema can be read with another, and if not, which field stands in the way.
 
-Whether two schemas resolve is the Apache avro library's judgement (Avro specification, "Schema Resolution"); which
-versions are compared (the mode) and the reasons by field are ours. On top of it, what the specification leaves to
-chance is refused: a changed meaning of the same bytes (``timestamp-millis`` read as ``timestamp-micros``, another
-scale of a decimal).
+Schemas resolve as the Avro specification has it ("Schema Resolution"); the Apache library and a real registry are the
+oracles of the tests. On top of it, what the specification leaves to chance is refused: a changed meaning of the same
+bytes (``timestamp-millis`` read as ``timestamp-micros``, another scale of a decimal). Bounded in time whatever the
+schemas are, which the Apache library is not.
 """
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from typing import Any, Literal
 
 from schemas import avsc
-from schemas.avsc import shown
+from schemas.avsc import label, shown
+from schemas.checker import kind
 from schemas.errors import InputError
-from schemas.modes import MODES
+
+MODES = (
+    "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE",
+)  # fmt: skip
+DEFAULT_MODE = "FULL_TRANSITIVE"
+REASONS_MAX = 200
+"""So many are told of one pair: enough for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +54,14 @@ def compatible(new: Any, olds: Sequence[Any], mode: str) -> list[Incompatibility
     if mode == "NONE" or not olds:
         return []
     first = 0 if mode.endswith("_TRANSITIVE") else len(olds) - 1
+    now = _Side(new)
     found: list[Incompatibility] = []
     for index in range(first, len(olds)):
+        then = _Side(olds[index])
         if mode.startswith(("BACKWARD", "FULL")):
-            found += [replace(one, against=index) for one in check(new, olds[index])]
+            found += [replace(one, against=index) for one in _check(now, then)]
         if mode.startswith(("FORWARD", "FULL")):
-            found += [replace(one, direction="forward", against=index) for one in check(olds[index], new)]
+            found += [replace(one, direction="forward", against=index) for one in _check(then, now)]
     return found
 
 
@@ -61,42 +70,99 @@ def check(reader: Any, writer: Any) -> list[Incompatibility]:
 
     Raises InputError for a schema that is none.
     """
-    for schema in (reader, writer):
+    return _check(_Side(reader), _Side(writer))
+
+
+class _Side:
+    """One schema of a comparison, looked at once however often it is compared. Raises InputError for what is none."""
+
+    def __init__(self, schema: Any) -> None:
         found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
         if found:
             raise InputError(f"not a schema that can be compared: {found[0].path} {found[0].message}")
-    resolved_reader, resolved_writer = avsc.resolved(reader), avsc.resolved(writer)
-    reasons = list(_meanings(resolved_reader, resolved_writer, ""))
-    whole = _judge(reader, writer)
-    if whole:
-        reasons += list(_reasons(resolved_reader, resolved_writer, "")) or [
-            Incompatibility(field="", kind="type", message=whole)
+        self.resolved = avsc.resolved(schema)
+
+    @cached_property
+    def shape(self) -> Any:
+        return avsc.shape(self.resolved)
+
+
+def _check(reader: _Side, writer: _Side) -> list[Incompatibility]:
+    if reader.shape == writer.shape:
+        return []  # docs and attributes are all that differs
+    reasons = list(islice(_meanings(reader.resolved, writer.resolved, ""), REASONS_MAX))
+    if not _resolves(reader.resolved, writer.resolved, {}):
+        reasons += list(islice(_reasons(reader.resolved, writer.resolved, ""), REASONS_MAX)) or [
+            Incompatibility(field="", kind="type", message="what was written cannot be read")
         ]
     return reasons
 
 
-def _judge(reader: Any, writer: Any) -> str:
-    """The Apache library's judgement: empty if it resolves, else its words in one line."""
-    from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
-    from avro.errors import AvroException
-    from avro.schema import parse
+_PROMOTIONS = frozenset({
+    ("int", "long"), ("int", "float"), ("int", "double"), ("long", "float"), ("long", "double"), ("float", "double"),
+    ("string", "bytes"), ("bytes", "string"),
+})  # fmt: skip
+"""Which other type may be read: (written, read)."""
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a logical type on a wrong carrier is ignored, as the specification asks
-            # validate_enum_symbols and names stay on: what it accepts, other readers accept
-            pair = parse(json.dumps(reader)), parse(json.dumps(writer))
-    except AvroException:
-        raise InputError("not a schema that the Avro library reads.") from None
-    result = ReaderWriterCompatibilityChecker().get_compatibility(*pair)  # type: ignore[no-untyped-call]
-    if result.compatibility is SchemaCompatibilityType.compatible:
-        return ""
-    return "; ".join(sorted(result.messages)) or "the schemas do not resolve"
+
+def _resolves(reader: Any, writer: Any, known: dict[tuple[int, int], bool]) -> bool:
+    """Whether everything written with one resolved type can be read with another (Avro specification, "Schema
+    Resolution"; logical types are left out of it). ``known`` keeps the answers for records, which repeat."""
+    if isinstance(writer, list):
+        return all(_resolves(reader, branch, known) for branch in writer)
+    if isinstance(reader, list):
+        return any(_resolves(branch, writer, known) for branch in reader)
+    what, written = kind(reader), kind(writer)
+    if what != written:
+        return (written, what) in _PROMOTIONS
+    match what:
+        case "array":
+            return _resolves(reader["items"], writer["items"], known)
+        case "map":
+            return _resolves(reader["values"], writer["values"], known)
+        case "fixed":
+            return _is_named(reader, writer) and reader["size"] == writer["size"]
+        case "enum":
+            return _is_named(reader, writer) and (
+                "default" in reader or set(writer["symbols"]) <= set(reader["symbols"])
+            )
+        case "record":
+            pair = (id(reader), id(writer))
+            if pair not in known:
+                known[pair] = _is_named(reader, writer) and _record_resolves(reader, writer, known)
+            return known[pair]
+    return True
+
+
+def _record_resolves(reader: Mapping[str, Any], writer: Mapping[str, Any], known: dict[tuple[int, int], bool]) -> bool:
+    written = {one["name"]: one for one in writer["fields"]}
+    for one in reader["fields"]:
+        match = next((written[name] for name in _names(one) if name in written), None)
+        if "default" not in one if match is None else not _resolves(one["type"], match["type"], known):
+            return False
+    return True
+
+
+def _names(field: Mapping[str, Any]) -> list[str]:
+    """What a field may have been called, by its name first."""
+    aliases = field.get("aliases")
+    return [field["name"], *(one for one in (aliases if isinstance(aliases, list) else ()) if isinstance(one, str))]
+
+
+def _is_named(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> bool:
+    """Whether a named type is the one that was written: by its last name, as every library has it, or by an alias,
+    which is relative to the namespace of the name it stands beside."""
+    if _last(reader["name"]) == _last(writer["name"]):
+        return True
+    aliases, space = reader.get("aliases"), reader["name"].rpartition(".")[0]
+    full = (f"{space}.{one}" if space and "." not in one else one for one in aliases or () if isinstance(one, str))
+    return isinstance(aliases, list) and writer["name"] in full
 
 
 def _reasons(reader: Any, writer: Any, path: str) -> Iterator[Incompatibility]:
-    """The places where two resolved types do not resolve: goes down as long as both sides have the same shape, then
-    asks the library about the pair."""
+    """The places where two resolved types do not resolve: goes down as long as both sides have the same shape."""
+    if reader is writer or reader == writer:
+        return
     (reader_rest, reader_null), (writer_rest, writer_null) = avsc.without_null(reader), avsc.without_null(writer)
     if writer_null and not reader_null and reader != "null":
         yield Incompatibility(field=path, kind="union", message="null was allowed and cannot be read any more")
@@ -114,26 +180,30 @@ def _reasons(reader: Any, writer: Any, path: str) -> Iterator[Incompatibility]:
         if kinds == ("enum", "enum"):
             yield from _enum_reasons(reader_rest, writer_rest, path)
             return
-        if kinds == ("fixed", "fixed") and reader_rest["size"] != writer_rest["size"]:
+        if (
+            kinds == ("fixed", "fixed")
+            and _is_named(reader_rest, writer_rest)
+            and reader_rest["size"] != writer_rest["size"]
+        ):
             sizes = f"{writer_rest['size']} bytes were written, {reader_rest['size']} are read"
             yield Incompatibility(field=path, kind="size", message=sizes)
             return
-    if _judge(avsc.standalone(reader), avsc.standalone(writer)):
-        kind: Literal["union", "type"] = "union" if isinstance(reader, list) or isinstance(writer, list) else "type"
+    if not _resolves(reader, writer, {}):
         yield Incompatibility(
-            field=path, kind=kind, message=f"{_label(writer)} was written and cannot be read as {_label(reader)}"
+            field=path,
+            kind="union" if isinstance(reader, list) or isinstance(writer, list) else "type",
+            message=f"{label(writer)} was written and cannot be read as {label(reader)}",
         )
 
 
 def _record_reasons(reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> Iterator[Incompatibility]:
-    if _last(reader["name"]) != _last(writer["name"]) and writer["name"] not in reader.get("aliases", ()):
+    if not _is_named(reader, writer):
         message = f"the record is {reader['name']} here and {writer['name']} in what was written"
         yield Incompatibility(field=path, kind="name", message=message)
     written = {one["name"]: one for one in writer["fields"]}
     for one in reader["fields"]:
         here = f"{path}.{one['name']}" if path else one["name"]
-        names = [one["name"], *one.get("aliases", ())]
-        match = next((written[name] for name in names if name in written), None)
+        match = next((written[name] for name in _names(one) if name in written), None)
         if match is not None:
             yield from _reasons(one["type"], match["type"], here)
         elif "default" not in one:
@@ -142,11 +212,12 @@ def _record_reasons(reader: Mapping[str, Any], writer: Mapping[str, Any], path: 
 
 
 def _enum_reasons(reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> Iterator[Incompatibility]:
-    if _last(reader["name"]) != _last(writer["name"]) and writer["name"] not in reader.get("aliases", ()):
+    if not _is_named(reader, writer):
         message = f"the enum is {reader['name']} here and {writer['name']} in what was written"
         yield Incompatibility(field=path, kind="name", message=message)
-    extra = [symbol for symbol in writer["symbols"] if symbol not in reader["symbols"]]
-    if extra and reader.get("default") not in reader["symbols"]:
+    known = set(reader["symbols"])
+    extra = [symbol for symbol in writer["symbols"] if symbol not in known]
+    if extra and "default" not in reader:
         some = ", ".join(extra[:5]) + (" ..." if len(extra) > 5 else "")
         message = f"the symbols {some} may have been written and are unknown here; give the enum a default"
         yield Incompatibility(field=path, kind="symbols", message=message)
@@ -194,11 +265,3 @@ def _meaning(type_: Any) -> str | None:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _label(type_: Any) -> str:
-    if isinstance(type_, list):
-        return "[" + ", ".join(_label(branch) for branch in type_[:8]) + "]"
-    if isinstance(type_, Mapping):
-        return str(type_.get("logicalType") or type_.get("name") or type_["type"])
-    return str(type_)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,17 @@ PERSONAL_DATA_CLASSES = (
     "location", "free_text", "other", "none",
 )  # fmt: skip
 
+PROMISES = (
+    "topic", "key", "entity", "owner", "contact", "status", "freshness_slo", "retention", "replaces", "replaced_by",
+    "sunset",
+)  # fmt: skip
+"""What ``backbone`` of a contract may say."""
+
 STATUSES = ("draft", "live", "deprecated")
 CONSTRAINTS = ("pattern", "minLength", "maxLength", "minimum", "maximum")
 FILE_MAX = 256 << 10
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 
 
@@ -77,6 +84,26 @@ class Contract:
         return self.name.rpartition(".")[0]
 
     @property
+    def replaces(self) -> str | None:
+        """The event in the same topic that this one takes the place of; both are published until its sunset."""
+        return self._promised("replaces")
+
+    @property
+    def replaced_by(self) -> str | None:
+        """The event in the same topic that takes the place of this deprecated one."""
+        return self._promised("replaced_by")
+
+    @property
+    def sunset(self) -> date | None:
+        """The last day on which this deprecated event is published."""
+        written = self._promised("sunset")
+        return None if written is None else date.fromisoformat(written)
+
+    def _promised(self, name: str) -> str | None:
+        written = self.schema.get("backbone", {}).get(name)
+        return str(written) if written else None
+
+    @property
     def text(self) -> str:
         """The schema as it is sent to a registry: one line, the same for the same schema."""
         return json.dumps(self.schema, ensure_ascii=False, separators=(",", ":"))
@@ -113,6 +140,11 @@ def contract_from_schema(schema: Mapping[str, Any], file: str = "") -> Contract:
     found = contract_problems(schema)
     if found:
         raise _not_a_contract(found, file)
+    return checked_contract(schema, file)
+
+
+def checked_contract(schema: Mapping[str, Any], file: str = "") -> Contract:
+    """The same of a schema in which ``contract_problems`` has found nothing."""
     promise = schema["backbone"]
     whole = avsc.resolved(schema)
     return Contract(
@@ -188,8 +220,11 @@ def _not_a_contract(found: list[Problem], file: str) -> InputError:
 def contract_problems(schema: Mapping[str, Any]) -> list[Problem]:
     """What keeps a parsed .avsc from being a contract; empty: ``contract_from_schema`` accepts it."""
     found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
-    if found:
-        return found
+    return found or promise_problems(schema)
+
+
+def promise_problems(schema: Mapping[str, Any]) -> list[Problem]:
+    """The part of ``contract_problems`` that looks at what is promised; the schema has no structural problem."""
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         return [Problem("/type", "not-a-record", "a contract is an Avro record.")]
     found = [*_promise_problems(schema)]
@@ -208,13 +243,12 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
             "/backbone", "no-promise", "a contract needs 'backbone': topic, key, owner, freshness_slo, retention."
         )
         return
-    known = ("topic", "key", "entity", "owner", "contact", "status", "freshness_slo", "retention", "replaces", "sunset")
     for name, value in promise.items():
-        if name not in known:
+        if name not in PROMISES:
             yield Problem(
                 "/backbone" + avsc.pointer(name),
                 "unknown-attribute",
-                f"{shown(name)} is not known here.{did_you_mean(str(name), known)}",
+                f"{shown(name)} is not known here.{did_you_mean(str(name), PROMISES)}",
             )
         elif not isinstance(value, str) or len(value) > 500:
             yield Problem(f"/backbone/{name}", "bad-attribute", "a text is expected here.")
@@ -226,6 +260,9 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("/backbone/topic", "bad-topic", "a topic is at most 249 letters, digits and . _ -")
     if promise.get("status", "live") not in STATUSES:
         yield Problem("/backbone/status", "bad-status", f"the status is one of {', '.join(STATUSES)}.")
+    sunset = promise.get("sunset")
+    if isinstance(sunset, str) and sunset and not _is_day(sunset):
+        yield Problem("/backbone/sunset", "bad-sunset", "the sunset is a day that exists, like 2027-03-31.")
     for name in ("freshness_slo", "retention"):
         try:
             if isinstance(promise.get(name), str) and promise[name]:
@@ -240,6 +277,14 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"/backbone/{name}", f"bad-{name}", f"there is no field {shown(path)}.{hint}")
         elif isinstance(path, str) and path and not _string_like(fields[path]["type"]):
             yield Problem(f"/backbone/{name}", f"bad-{name}", f"the {name} must be a required string field.")
+
+
+def _is_day(text: str) -> bool:
+    """Whether it is a day as ISO 8601 writes it with dashes: Python would take other forms, other languages not."""
+    try:
+        return _DAY.match(text) is not None and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _string_like(type_: Any) -> bool:

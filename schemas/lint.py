@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from schemas import avsc
 from schemas.avsc import Problem, shown
 from schemas.checker import checker, faults, kind
-from schemas.contract import Contract, contract_problems, read_bytes
+from schemas.contract import Contract, checked_contract, promise_problems, read_bytes
 from schemas.datum import from_json_value
 from schemas.errors import InputError
 from schemas.findings import Finding
+from schemas.replacement import replacement_problems
 
-WARNINGS = frozenset({"not-past-tense", "no-contact", "personal-key", "file-place", "key-differs"})
+WARNINGS = frozenset(
+    {"not-past-tense", "no-contact", "personal-key", "file-place", "key-differs", "sunset-passed", "not-announced"}
+)
 
 _PERSONAL_WORDS = {
     "email": "email", "mail": "email", "phone": "phone", "mobile": "phone", "name": "name", "firstname": "name",
@@ -55,33 +60,60 @@ def lint(contract: Contract | Path | Mapping[str, Any], file: str = "") -> list[
     return _found(contract, file)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linted:
+    """One file, read and parsed once: what is to be said of it alone, and its contract if it is one."""
+
+    file: Path
+    findings: tuple[Finding, ...]
+    contract: Contract | None = None
+
+
+def lint_file(file: Path) -> Linted:
+    """One ``.avsc`` file. Blocks for reading it. Never raises."""
+    try:
+        schema = avsc.parse(read_bytes(file))
+    except InputError:
+        return Linted(file=file, findings=tuple(lint(file)))
+    structural, promised = _contract_problems(schema)
+    found = _findings(str(file), [*structural, *promised, *_further_problems(schema, structural, str(file))])
+    fits = not promised and all(problem.rule == "bytes-decimal" for problem in structural)
+    return Linted(file=file, findings=tuple(found), contract=checked_contract(schema, str(file)) if fits else None)
+
+
 def lint_folder(folder: Path) -> list[Finding]:
     """Everything to say about every ``.avsc`` below a folder, and about the contracts side by side. Never raises."""
-    findings: list[Finding] = []
-    seen: dict[str, str] = {}
-    keys: dict[str, tuple[str, str]] = {}
-    for file in sorted(folder.rglob("*.avsc")):
-        mine = lint(file)
-        findings += mine
-        if any(one.severity == "error" for one in mine):
-            continue
-        try:
-            schema = avsc.parse(read_bytes(file))
-        except InputError:  # it went away since it was linted
-            continue
-        name, promise = avsc.full_name(schema), schema["backbone"]
-        if name in seen:
-            message = f"{name} is defined in {seen[name]} too; an event has one file."
-            findings += _findings(str(file), [Problem("/name", "duplicate-name", message)])
-        seen.setdefault(name, str(file))
-        key, first = keys.setdefault(promise["topic"], (promise["key"], name))
-        if key != promise["key"]:
-            message = f"{first} is keyed by {key} in the same topic; without one key their order is not kept."
-            findings += _findings(str(file), [Problem("/backbone/key", "key-differs", message)])
-    if not findings and not seen:
+    linted = [lint_file(file) for file in sorted(folder.rglob("*.avsc"))]
+    if not linted:
         message = "there is no .avsc file below this folder."
-        findings += _findings(str(folder), [Problem("", "no-contracts", message)])
-    return findings
+        return _findings(str(folder), [Problem("", "no-contracts", message)])
+    beside = side_by_side(one.contract for one in linted if one.contract is not None)
+    return [finding for one in linted for finding in (*one.findings, *beside.get(str(one.file), ()))]
+
+
+def side_by_side(contracts: Iterable[Contract], today: date | None = None) -> dict[str, list[Finding]]:
+    """What is wrong between these contracts, by file: two files of one event, two keys in one topic, and replacements
+    that the two do not agree on. ``today`` (default: UTC's) decides which sunset has passed."""
+    found: dict[str, list[Finding]] = {}
+    names: dict[str, Contract] = {}
+    keys: dict[str, Contract] = {}
+    for one in contracts:
+        problems = []
+        twin = names.setdefault(one.name, one)
+        if twin is not one:
+            message = f"{one.name} is defined in {twin.file} too; an event has one file."
+            problems.append(Problem("/name", "duplicate-name", message))
+        first = keys.setdefault(one.topic, one)
+        if first.key != one.key:
+            message = (
+                f"{first.name} is keyed by {first.key} in the same topic; without one key their order is not kept."
+            )
+            problems.append(Problem("/backbone/key", "key-differs", message))
+        found[one.file] = _findings(one.file, problems)
+    now = today or datetime.now(UTC).date()
+    for one in names.values():
+        found[one.file] += _findings(one.file, replacement_problems(one, names, now))
+    return found
 
 
 def lint_foreign(schema: Any, file: str = "") -> list[Finding]:
@@ -105,21 +137,32 @@ def _findings(file: str, problems: Iterable[Problem]) -> list[Finding]:
 
 
 def _found(schema: Any, file: str) -> list[Finding]:
+    structural, promised = _contract_problems(schema)
+    return _findings(file, [*structural, *promised, *_further_problems(schema, structural, file)])
+
+
+def _contract_problems(schema: Any) -> tuple[list[Problem], list[Problem]]:
+    """What is structurally wrong, and what of the promise; of that nothing can be said of what is not a schema."""
     if not isinstance(schema, Mapping):
-        return _findings(file, [Problem("", "not-a-record", "a contract is one Avro record, a JSON object.")])
+        return [], [Problem("", "not-a-record", "a contract is one Avro record, a JSON object.")]
     structural = avsc.problems(schema)
+    broken = any(problem.rule != "bytes-decimal" for problem in structural)
+    return structural, [] if broken else promise_problems(schema)
+
+
+def _further_problems(schema: Any, structural: list[Problem], file: str) -> Iterator[Problem]:
+    """What a contract of ours has to keep beyond being one."""
     if any(problem.rule != "bytes-decimal" for problem in structural):
-        return _findings(file, structural)  # nothing further can be said about what is not a schema
-    problems = [*structural, *contract_problems(schema)]
-    if schema.get("type") == "record":
-        problems += _event_problems(schema)
-        problems += _name_problems(schema)
-        problems += _type_problems(schema, "")
-        whole = avsc.resolved(schema)
-        problems += _value_problems(whole, "", set())
-        if file.endswith(".avsc"):
-            problems += _place_problems(Path(file), whole["name"])
-    return _findings(file, problems)
+        return
+    if not isinstance(schema, Mapping) or schema.get("type") != "record":
+        return
+    yield from _event_problems(schema)
+    yield from _name_problems(schema)
+    yield from _type_problems(schema, "")
+    whole = avsc.resolved(schema)
+    yield from _value_problems(whole, "", set())
+    if file.endswith(".avsc"):
+        yield from _place_problems(Path(file), whole["name"])
 
 
 def _event_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:

@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 
 from schemas import avsc
 from schemas.avsc import shown
+from schemas.compatibility import MODES
 from schemas.errors import InputError, NotAllowedError, NotFoundError, RefusedError, UnreachableError
-from schemas.modes import MODES
 from schemas.schema_cache import SchemaCache
 
 ANSWER_MAX = 4 << 20

@@ -15,8 +15,8 @@ from typing import Any
 from uuid import UUID
 
 from schemas.avsc import shown
-from schemas.errors import InputError, RefusedError
-from schemas.modes import DEFAULT_MODE, MODES
+from schemas.compatibility import DEFAULT_MODE, MODES, compatible
+from schemas.errors import InputError
 from schemas.registry import (
     IncompatibleSchemaError,
     Registered,
@@ -200,10 +200,6 @@ def _verdict(state: _State, subject: str, wanted: str) -> Verdict:
     mode = state.modes.get(subject, state.modes[""])
     if not olds or mode == "NONE":
         return Verdict(True)
-    try:
-        from schemas.compatibility import compatible
-    except ModuleNotFoundError:  # in a package for services (ops/package), which has no use for the Avro library
-        raise RefusedError("this package compares no schemas: register new versions with backbone.") from None
     reasons = tuple(str(one) for one in compatible(json.loads(wanted), olds, mode))
     return Verdict(not reasons, reasons)
 

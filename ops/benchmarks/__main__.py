@@ -8,6 +8,7 @@ settle, count and log, write receipts, commit. Lanes only leaves out decoding, H
 in the same process. The peers decode with fastavro and call the same vendor (the libraries with aiohttp); FastStream
 handles one event of a process after the other, for that is how it acknowledges after the work.
 A vendor that is stalled takes calls and never answers. While a second process joins, the vendor refuses connections.
+Contracts are checked by a process of its own, its start counted; five subscriptions read three fifths of them.
 A process starts with what `backbone run` imports, and with a subscription that needs no control topic.
 """
 
@@ -20,13 +21,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ops import local
-from ops.benchmarks import codec, expressions, path, report, stalls
+from ops.benchmarks import codec, contracts, expressions, path, report, stalls
 from ops.benchmarks.measure import HEADINGS, Line, row
 from ops.benchmarks.stage import Stage
 from ops.watch import logs
 
 FOLDER = Path(__file__).resolve().parents[2] / ".backbone"
-PARTS = ("expressions", "codec", "lanes", "path", "batches", "isolation", "joining", "start", "memory")
+PARTS = ("expressions", "contracts", "codec", "lanes", "path", "batches", "isolation", "joining", "start", "memory")
 
 
 def main() -> int:
@@ -50,7 +51,9 @@ def main() -> int:
     print(f"{report.machine()}\n{report.versions()}\n\n{row(HEADINGS)}", flush=True)
     if "expressions" in wanted:
         show(expressions.lines())
-    if wanted - {"expressions"}:
+    if "contracts" in wanted:
+        show(contracts.lines(rounds))
+    if wanted - {"expressions", "contracts"}:
         folder = FOLDER / "bench"
         started = local.up(folder, artifacts=FOLDER / "artifacts", parts=("kafka", "registry"), sustained=True)
         stage = Stage(folder, started.address.kafka, started.address.registry)

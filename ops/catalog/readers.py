@@ -21,6 +21,7 @@ from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from ops.app import App
+    from schemas.contract import Contracts
 
 NOTES = "fields_read.json"
 FORMAT = "backbone.fields_read/v1"
@@ -78,9 +79,10 @@ def readers(app: App) -> list[Reader]:
     return [reader for one in loaded_subscriptions(app) for reader in readers_of(app, one)]
 
 
-def readers_of(app: App, subscription: Subscription) -> list[Reader]:
-    """The same of one subscription, an event type each."""
-    noted = rehearsed(app, subscription) if subscription.projection_hashes else {}
+def readers_of(app: App, subscription: Subscription, contracts: Contracts | None = None) -> list[Reader]:
+    """The same of one subscription, an event type each. ``contracts``: those it was loaded with (default: the
+    project's)."""
+    noted = rehearsed(app, subscription, contracts) if subscription.projection_hashes else {}
     return [_reader(subscription, event, noted.get(event)) for event in subscription.routes]
 
 
@@ -98,13 +100,14 @@ def loaded_subscriptions(app: App) -> list[Subscription]:
     return found
 
 
-def rehearsed(app: App, subscription: Subscription) -> dict[str, Noted]:
+def rehearsed(app: App, subscription: Subscription, contracts: Contracts | None = None) -> dict[str, Noted]:
     """What the projections were seen to read: noted before, and in their tests now. Nothing is written."""
     from consumers.rehearsal import rehearse
     from schemas.contract import Contracts
 
     recording = Recording(subscription)
-    rehearse(recording.subscription, Contracts({**app.contracts, **app.engine_contracts}))
+    known_contracts = app.contracts if contracts is None else contracts
+    rehearse(recording.subscription, Contracts({**known_contracts, **app.engine_contracts}))
     known = noted_before(app, subscription)
     return {event: _together(known.get(event), seen) for event, seen in _as_noted(recording).items()}
 

@@ -15,15 +15,14 @@ from ops.changes import audit
 from ops.changes.kinds import ChangeKind
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.store import Journal
-from schemas.compatibility import compatible
+from schemas.compatibility import DEFAULT_MODE, compatible
 from schemas.errors import NotFoundError, RefusedError
 from schemas.findings import did_you_mean
-from schemas.modes import DEFAULT_MODE
 from schemas.topics import TopicPlan
 
 if TYPE_CHECKING:
     from ops.app import App
-    from schemas.contract import Contract
+    from schemas.contract import Contract, Contracts
     from schemas.registry import Registry
 
 
@@ -79,7 +78,7 @@ def register_plan(app: App, names: Sequence[str]) -> tuple[Plan | None, list[str
     from schemas.contract import Contracts
 
     contracts = chosen_contracts(app, names)
-    _refuse_findings(contracts)
+    _refuse_findings(contracts, app.contracts)
     registry = app.registry
     subjects = [subject_state(registry, contract) for contract in contracts]
     refused = [subject for subject in subjects if subject.state == "incompatible"]
@@ -181,10 +180,13 @@ def _create(plan: Plan) -> list[TopicPlan]:
     return [TopicPlan(**one) for one in plan.details["create"]]
 
 
-def _refuse_findings(contracts: Sequence[Contract]) -> None:
-    from schemas.lint import lint
+def _refuse_findings(contracts: Sequence[Contract], project: Contracts) -> None:
+    from schemas.lint import lint, side_by_side
 
-    findings = [finding for contract in contracts for finding in lint(contract) if finding.severity == "error"]
+    found = [finding for contract in contracts for finding in lint(contract)]
+    beside = side_by_side(project.values())
+    found += [finding for contract in contracts for finding in beside.get(contract.file, ())]
+    findings = [finding for finding in found if finding.severity == "error"]
     if findings:
         more = f" (and {len(findings) - 3} more)" if len(findings) > 3 else ""
         listed = "; ".join(str(finding) for finding in findings[:3])

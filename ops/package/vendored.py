@@ -12,7 +12,7 @@ import ast
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,11 +24,6 @@ ENTRANCES = (
     "schemas.contract", "schemas.errors", "schemas.event", "schemas.registry",
 )  # fmt: skip
 """What a package offers, and what the generated models need."""
-
-LEFT_OUT: Mapping[str, str] = {
-    "schemas.compatibility": "schemas are compared where they are registered, which needs the Avro library",
-}
-"""Reached but not taken, with the reason. Who imports one does it inside a function, and says what to do instead."""
 
 LIBRARIES: Mapping[str, str] = {
     "confluent_kafka": "confluent-kafka", "fastavro": "fastavro", "pydantic": "pydantic", "urllib3": "urllib3",
@@ -46,7 +41,6 @@ class Imported:
     node: ast.Import | ast.ImportFrom
     module: str
     loads: tuple[str, ...]
-    in_function: bool
 
 
 def vendored(name: str) -> dict[str, str]:
@@ -72,9 +66,7 @@ def modules() -> Mapping[str, frozenset[str]]:
         for one in imports(_source(module), module):
             for loaded in one.loads:
                 top = loaded.partition(".")[0]
-                if loaded in LEFT_OUT and one.in_function:
-                    continue
-                if loaded in LEFT_OUT or (top not in OURS and top not in LIBRARIES and not _standard(top)):
+                if top not in OURS and top not in LIBRARIES and not _standard(top):
                     raise BackboneError(f"{module} imports {loaded}, which a package for services does not have.")
                 if top in OURS:
                     needs.add(loaded)
@@ -104,27 +96,21 @@ def imports(text: str, module: str) -> tuple[Imported, ...]:
     """Every import statement of a text, from its end, so that the places of those before it stay what they are.
     Raises BackboneError for what loads modules in another way."""
     found = []
-    for node, in_function in _walk(ast.parse(text), False):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found += [Imported(node, one.name, (one.name,), in_function) for one in node.names]
+            found += [Imported(node, one.name, (one.name,)) for one in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise BackboneError(f"{module}, line {node.lineno}: a relative import cannot be moved.")
             name = node.module or ""
             below = [f"{name}.{one.name}" for one in node.names]
             loads = tuple(one for one in below if name in OURS and _is_module(one)) or (name,)
-            found.append(Imported(node, name, loads, in_function))
+            found.append(Imported(node, name, loads))
         elif _loads_by_text(node):
             raise BackboneError(
                 f"{module}, line {getattr(node, 'lineno', 0)}: what is loaded by a text cannot be moved."
             )
     return tuple(sorted(found, key=lambda one: (-one.node.lineno, -one.node.col_offset)))
-
-
-def _walk(node: ast.AST, in_function: bool) -> Iterator[tuple[ast.AST, bool]]:
-    for child in ast.iter_child_nodes(node):
-        yield child, in_function
-        yield from _walk(child, in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
 
 
 def _loads_by_text(node: ast.AST) -> bool:

@@ -124,6 +124,61 @@ def test_an_incompatible_change_is_refused_with_its_reasons_and_nothing_is_regis
 
 
 @pytest.mark.integration
+def test_what_is_registered_is_asked_of_those_who_read_it(running: TestProject) -> None:
+    edit(running, "accounts.UserErased", add_field(default=True))
+    assert running.run("schema", "register", "accounts.UserErased", "--apply", "--yes", "-q").exit_code == 0
+    edit(running, "accounts.UserErased", lambda content: content["fields"].pop())
+    found = running.document("schema", "check", "--registry", code=3)["data"]
+    (row,) = [row for row in found if row["rule"] == "field-read"]
+    assert f"since version 2 'channel' was removed, and it is read by {running.subscription}" in row["message"]
+    assert not [row for row in found if row["rule"] == "incompatible"]  # every rule of Avro lets it go
+
+
+@pytest.mark.integration
+def test_another_topic_is_seen_in_the_registry_where_the_event_has_another_subject(running: TestProject) -> None:
+    edit(running, "accounts.UserErased", lambda content: content["backbone"].update(topic=f"{running.prefix}.others"))
+    (row,) = [
+        row
+        for row in running.document("schema", "check", "--registry", code=3)["data"]
+        if row["rule"] == "promise-read"
+    ]
+    assert f"the topic is {running.prefix}.others and was {running.users}" in row["message"]
+
+
+@pytest.mark.integration
+def test_a_registered_event_without_a_file_is_said_with_those_who_read_it(running: TestProject) -> None:
+    (running.folder / "schemas" / "events" / "accounts" / "UserErased.avsc").unlink()
+    found = running.document("schema", "check", "--registry", code=3)["data"]
+    (row,) = [row for row in found if row["rule"] == "event-read" and running.prefix in row["message"]]
+    assert "accounts.UserErased was in the registry (version 1) and has no file any more" in row["message"]
+
+
+@pytest.mark.integration
+def test_registered_versions_are_compared_with_each_other_and_with_files(running: TestProject) -> None:
+    path = edit(running, "accounts.UserErased", add_field(default=True))
+    assert running.run("schema", "register", "accounts.UserErased", "--apply", "--yes", "-q").exit_code == 0
+    for old, new in (("accounts.UserErased:1", "accounts.UserErased:latest"), ("accounts.UserErased:1", str(path))):
+        data = running.document("schema", "diff", old, new)["data"]
+        assert [(one["field"], one["kind"]) for one in data["differences"]] == [("channel", "added")]
+        assert data["compatible"]["full"]
+    assert running.run("schema", "diff", "accounts.UserErased:9", str(path)).exit_code == 5
+
+
+@pytest.mark.integration
+def test_an_announced_end_is_registered_as_a_new_version(running: TestProject) -> None:
+    assert running.run("schema", "deprecate", "accounts.UserErased", "--sunset", "2999-12-31").exit_code == 0
+    data = running.document("schema", "register", "accounts.UserErased", "--apply", "--yes")["data"]
+    assert data["after"][f"{running.users}-accounts.UserErased"] == 2
+
+
+def test_a_replacement_that_the_two_do_not_agree_on_is_not_registered(project: TestProject) -> None:
+    edit(project, "accounts.UserErased", lambda content: content["backbone"].update(replaces="accounts.Nothing"))
+    result = project.run("schema", "register")
+    assert result.exit_code == 6
+    assert "there is no event 'accounts.Nothing'" in result.stderr
+
+
+@pytest.mark.integration
 def test_an_event_that_is_not_known_is_not_found(running: TestProject) -> None:
     result = running.run("schema", "register", "accounts.UserErasd")
     assert result.exit_code == 5

@@ -28,13 +28,13 @@ from consumers.control import (
 from consumers.deadletter import DeadLetter, letter_of
 from consumers.heartbeat import Heartbeat, Held, SubscriptionView
 from ops.deadletters import Found, OpenLetter
-from ops.diagnosis import missing_topics, not_read_yet, problems_of
+from ops.diagnosis import ending, missing_topics, not_read_yet, problems_of
 from ops.lag.attached import Header, header, subject_of
 from ops.lag.cluster import Member
 from ops.lag.measure import GroupLag, PartitionLag
 from ops.lag.rules import offset_lag
 from ops.problems import WORST_FIRST, Case, Kind, Problem, worst_first
-from schemas.contract import Contracts, load_contracts
+from schemas.contract import Contract, Contracts, contract_from_schema, load_contracts
 from schemas.event import Record
 from tests.conftest import ROOT, MakeTopic, Stack
 from tests.ops.broker import TEXT, Broker, backbone, minutes_from_now, project_folder
@@ -99,6 +99,14 @@ def dead(*reasons: str) -> Found:
     return Found(tuple(letters), 0)
 
 
+def ended(sunset: str) -> Contract:
+    """InvoiceCreated, with a successor and an end."""
+    schema = json.loads(load_contracts(ROOT / "schemas" / "events")["billing.InvoiceCreated"].text)
+    schema["backbone"] |= {"status": "deprecated", "sunset": sunset, "replaced_by": "billing.InvoiceCreatedV2"}
+    return contract_from_schema(schema)
+
+
+ENDING = ended("2026-06-30")
 STOPPED = State(state="stopped", reason="5 rejections in a row", by="host/7", at="2026-05-01T11:48:00+00:00")
 CASES: dict[str, tuple[Case, Kind, str, float | None, str]] = {
     "stopped": (
@@ -151,6 +159,15 @@ CASES: dict[str, tuple[Case, Kind, str, float | None, str]] = {
     "dead letters of several causes": (
         case(dead=dead("a", "b", "b")), "dead_letters", "3 open dead letters (of 2 causes).", 7200.0,
         "backbone deadletter list billing-alerts",
+    ),
+    "it reads what ends": (
+        replace(case(), ending=(ENDING,)), "reads_ending",
+        "It reads billing.InvoiceCreated, which is published until 2026-06-30. Read billing.InvoiceCreatedV2 instead.",
+        None, "backbone catalog show billing.InvoiceCreatedV2",
+    ),
+    "it reads what has ended": (
+        replace(case(), ending=(ended("2026-04-30"),)), "reads_ending", "whose last day was 2026-04-30", None,
+        "backbone catalog show billing.InvoiceCreatedV2",
     ),
     "asked to leave": (
         case(leave=Leave(change="ch-7f3a", until="2026-05-01T12:05:00+00:00"), members=()), "asked_to_leave",
@@ -234,6 +251,14 @@ def test_events_that_a_wildcard_has_gained_since_are_not_read_yet(contracts: Con
     )
     without = AttachedSubscription(name="s", definition=DEFINITION)
     assert not_read_yet(without, header(DEFINITION, contracts), contracts) == ()
+
+
+def test_what_ends_among_the_events_it_was_attached_for_is_found(contracts: Contracts) -> None:
+    known = Contracts({**contracts, ENDING.name: ENDING})
+    attached = AttachedSubscription(name="s", definition=DEFINITION)
+    assert ending(attached, known) == (ENDING,)
+    assert ending(attached, contracts) == ()
+    assert ending(attached, None) == ()
 
 
 @pytest.fixture
