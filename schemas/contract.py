@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from schemas import avsc
+from schemas import pattern as patterns
 from schemas.avsc import Problem, shown
 from schemas.duration import parse_duration
 from schemas.errors import InputError
-from schemas.findings import did_you_mean
+from schemas.findings import FINDINGS_MAX, did_you_mean
 
 PERSONAL_DATA_CLASSES = (
     "email", "phone", "name", "address", "ip", "birth_date", "government_id", "bank", "payment_card", "health",
@@ -186,17 +188,29 @@ def _not_a_contract(found: list[Problem], file: str) -> InputError:
 
 
 def contract_problems(schema: Mapping[str, Any]) -> list[Problem]:
-    """What keeps a parsed .avsc from being a contract; empty: ``contract_from_schema`` accepts it."""
+    """What keeps a parsed .avsc from being a contract, at most ``FINDINGS_MAX``; empty: ``contract_from_schema`` accepts
+    it."""
     found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
     if found:
         return found
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         return [Problem("/type", "not-a-record", "a contract is an Avro record.")]
-    found = [*_promise_problems(schema)]
+    return list(islice(chain(_promise_problems(schema), _fields_problems(schema)), FINDINGS_MAX))
+
+
+def _fields_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
+    weight = 0
     for record, path in _records_with_paths(schema, ""):
         for index, one in enumerate(record["fields"]):
-            found += _attribute_problems(one, f"{path}/fields/{index}")
-    return found
+            place = f"{path}/fields/{index}"
+            found = list(_attribute_problems(one, place))
+            yield from found
+            if isinstance(one.get("pattern"), str) and not found:
+                weight += patterns.weight(one["pattern"])
+                if weight > 4 * patterns.WEIGHT_MAX:
+                    message = "all patterns of this event together are too much to be run on every one; write fewer."
+                    yield Problem(f"{place}/pattern", "bad-pattern", message)
+                    return
 
 
 def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
@@ -249,7 +263,7 @@ def _string_like(type_: Any) -> bool:
 def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
     stated = one.get("personal_data")
     if stated is not None and stated not in PERSONAL_DATA_CLASSES:
-        hint = did_you_mean(str(stated), PERSONAL_DATA_CLASSES)
+        hint = did_you_mean(stated, PERSONAL_DATA_CLASSES) if isinstance(stated, str) else ""
         message = f"the personal-data class is one of {', '.join(PERSONAL_DATA_CLASSES)}.{hint}"
         yield Problem(f"{path}/personal_data", "bad-personal-data", message)
     if not isinstance(one.get("doc", ""), str):
@@ -270,16 +284,20 @@ def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def _pattern_problems(pattern: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(pattern, str) or len(pattern) > 1000:
+    if not isinstance(pattern, str) or len(pattern) > patterns.TEXT_MAX:
         yield Problem(path, "bad-pattern", "a regular expression of at most 1,000 characters is expected here.")
         return
-    if re.search(r"\(\?[=!<]|\\[1-9]|\(\?P=", pattern):
+    if re.search(r"\(\?(=|!|<[=!]|P=)|\\[1-9]", pattern):
         message = "looking ahead or back and referring back are not understood everywhere; write it without."
         yield Problem(path, "bad-pattern", message)
         return
+    if patterns.weight(pattern) > patterns.WEIGHT_MAX:
+        message = "its repetitions, written out, are too many to be run on every event; use 'maxLength' for the length."
+        yield Problem(path, "bad-pattern", message)
+        return
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
+        patterns.compiled(pattern)
+    except ValueError:
         yield Problem(path, "bad-pattern", "it is not a regular expression.")
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from schemas import avsc
 from schemas.avsc import Problem, shown
@@ -17,9 +18,12 @@ from schemas.checker import checker, faults, kind
 from schemas.contract import Contract, contract_problems, read_bytes
 from schemas.datum import from_json_value
 from schemas.errors import InputError
-from schemas.findings import Finding
+from schemas.findings import FINDINGS_MAX, Finding
 
 WARNINGS = frozenset({"not-past-tense", "no-contact", "personal-key", "file-place", "key-differs"})
+
+EXAMPLES_MAX: Final = 20
+EXAMPLE_TEXT_MAX: Final = 1_000
 
 _PERSONAL_WORDS = {
     "email": "email", "mail": "email", "phone": "phone", "mobile": "phone", "name": "name", "firstname": "name",
@@ -110,13 +114,15 @@ def _found(schema: Any, file: str) -> list[Finding]:
     structural = avsc.problems(schema)
     if any(problem.rule != "bytes-decimal" for problem in structural):
         return _findings(file, structural)  # nothing further can be said about what is not a schema
-    problems = [*structural, *contract_problems(schema)]
+    stated = contract_problems(schema)
+    problems = [*structural, *stated]
     if schema.get("type") == "record":
         problems += _event_problems(schema)
         problems += _name_problems(schema)
-        problems += _type_problems(schema, "")
+        problems += islice(_type_problems(schema, ""), FINDINGS_MAX)
         whole = avsc.resolved(schema)
-        problems += _value_problems(whole, "", set())
+        if not any(problem.rule in ("bad-attribute", "bad-constraint", "bad-pattern") for problem in stated):
+            problems += islice(_value_problems(whole, "", set()), FINDINGS_MAX)  # constraints that can be relied on
         if file.endswith(".avsc"):
             problems += _place_problems(Path(file), whole["name"])
     return _findings(file, problems)
@@ -234,8 +240,16 @@ def _value_problems(type_: Any, path: str, seen: set[int]) -> Iterator[Problem]:
         elif isinstance(one.get("default"), str) and one["default"][:1] in ("{", "["):
             message = "a text that looks like JSON is refused as a default by some registries (Apicurio); use another."
             yield Problem(f"{place}/default", "json-like-default", message)
-        examples = one.get("examples")
-        for number, example in enumerate(examples if isinstance(examples, list) else ()):
+        examples = one.get("examples", [])
+        if len(examples) > EXAMPLES_MAX:
+            message = f"a field has at most {EXAMPLES_MAX} examples; the first one is used most."
+            yield Problem(f"{place}/examples", "bad-example", message)
+            continue
+        for number, example in enumerate(examples):
+            if isinstance(example, str) and len(example) > EXAMPLE_TEXT_MAX:
+                message = f"an example has at most {EXAMPLE_TEXT_MAX:,} characters."
+                yield Problem(f"{place}/examples/{number}", "bad-example", message)
+                continue
             fault = _example_fault(one, example)
             if fault:
                 yield Problem(f"{place}/examples/{number}", "bad-example", f"the example does not fit: {fault}.")
@@ -274,7 +288,7 @@ def _example_fault(one: Mapping[str, Any], example: Any) -> str:
         value = from_json_value(one["type"], example, one["name"])
     except InputError as error:
         return str(error).rstrip(".")
-    found = faults({"type": "record", "name": "Example", "fields": [one]}, {one["name"]: value})
+    found = faults({"type": "record", "name": "Example", "fields": [one]}, {one["name"]: value}, most=1)
     return found[0].rstrip(".") if found else ""
 
 
