@@ -46,8 +46,8 @@ def check_file(
         with path.open("rb") as opened:
             content = opened.read(yaml_file.BYTES_MAX + 1)
     except FileNotFoundError:
-        beside = (str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else ()
-        return None, [_about_file(file, "file", f"There is no such file.{did_you_mean(file, beside)}")]
+        beside = (other.name for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else ()
+        return None, [_about_file(file, "file", f"There is no such file.{did_you_mean(path.name, beside)}")]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "input/output error"
         return None, [_about_file(file, "file", f"It cannot be read ({reason}).")]

@@ -1,9 +1,9 @@
 """The regular expressions of contracts, run by an engine that never backtracks.
 
-A pattern of somebody's file meets values of somebody else: with Python's own engine ``^(a+)+$`` and forty letters keep a
-process busy for good. pydantic's engine (the ``regex`` crate of Rust) takes time in proportion to the value, is the one
-that the generated models use, and leaves out what no such engine can do: looking around and referring back.
-What it has left, counted repetitions of large classes, is bounded by ``weight``.
+A pattern of somebody's file meets values of somebody else: with Python's own engine ``^(a+)+$`` and forty letters keep
+a process busy for good. pydantic's engine (the ``regex`` crate of Rust) takes time in proportion to the value, is the
+one that the generated models use, and leaves out what no such engine can do: looking around and referring back.
+What is left, counted repetitions of large classes, is bounded by ``weight``.
 """
 
 from __future__ import annotations

@@ -27,9 +27,12 @@ def contracts() -> Iterator[tuple[str, bytes]]:
     for word in ("1e999", "-1e999", "NaN", "Infinity", "9" * 4_000, "9" * 5_000, "0." + "9" * 50_000, "1e-99999"):
         for place in ("minimum", "default", "examples"):
             value = f"[{word}]" if place == "examples" else word
-            field = '{"name": "n", "doc": "N.", "type": "double", "%s": %s}' % (place, value)
+            field = f'{{"name": "n", "doc": "N.", "type": "double", "{place}": {value}}}'
             yield f"the number {word[:12]} as {place}", good.replace('"fields": [', f'"fields": [{field}, ', 1).encode()
-    yield "many keys, the last one twice", ("{" + ",".join(f'"k{n}":1' for n in range(22_000)) + ',"k21999":1}').encode()
+    yield (
+        "many keys, the last one twice",
+        ("{" + ",".join(f'"k{n}":1' for n in range(22_000)) + ',"k21999":1}').encode(),
+    )
     yield "brackets", b"[" * LIMIT
     yield "braces", b'{"a":' * (LIMIT // 5)
     yield "deep but closed", (b"[" * 900) + (b"]" * 900)
@@ -78,7 +81,8 @@ def _symbols() -> dict[str, Any]:
 
 _EXPLOSIVE = ("(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*)*x", "(.*a){20}", "((a{0,20}){0,20}){0,20}b", r"(\w{0,900}x)*y",
               "(a?){500}a{500}", "(a{1000}){1000}", "(?i)(é|É|e)*z", "^" + "(a*)*" * 100 + "$", "[" * 1000,
-              "(" * 400 + ")" * 400, "a{99999999999}", r"(\p{L}{100}){9}", "a{1,0}", "(?P<x>a)(?P<x>b)", "\\")  # fmt: skip
+              "(" * 400 + ")" * 400, "a{99999999999}", r"(\p{L}{100}){9}", "a{1,0}", "(?P<x>a)(?P<x>b)",
+              "\\")  # fmt: skip
 _TIMES = ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "99999-01-01", "2026-05-01T00:00:00+99:99", "",
           "2026-02-30T00:00:00Z", "T", "2026-W53-7T00:00:00Z", "9" * 9_999, "\x00", "\ud800", "٢٠٢٦-٠٥-٠١")  # fmt: skip
 
@@ -154,24 +158,71 @@ def subscriptions() -> Iterator[tuple[str, bytes]]:
     yield "9,000 expressions", routes(1, "{" + ", ".join(field % n for n in range(9_000)) + "}").encode()
     yield "9,000 constants", routes(1, "{" + ", ".join(f"a{n}: x{n}" for n in range(9_000)) + "}").encode()
     yield "200 routes of all events", routes(200, "'{{ data | allowed }}'").encode()
-    yield "200 routes of all events with texts", routes(200, "{" + ", ".join(field % n for n in range(20)) + "}").encode()
-    yield "20,000 unknown events", (head + "routes:\n  - event: [" + ",".join(
-        f"billing.Invoic{n}" for n in range(12_000)) + f"]\n    {route}{{}}}}\n").encode()
-    yield "20,000 known events", (head + "routes:\n  - event: [" + ",".join(
-        ["billing.InvoicePaid"] * 12_000) + f"]\n    {route}{{}}}}\n").encode()
-    yield "20,000 wildcards", (head + "routes:\n  - event: [" + ",".join(["'billing.*'"] * 15_000) + f"]\n    {route}{{}}}}\n").encode()
-    yield "20,000 wildcards of nothing", (head + "routes:\n  - event: [" + ",".join(
-        f"'bling{n}.*'" for n in range(15_000)) + f"]\n    {route}{{}}}}\n").encode()
+    yield (
+        "200 routes of all events with texts",
+        routes(200, "{" + ", ".join(field % n for n in range(20)) + "}").encode(),
+    )
+    yield (
+        "20,000 unknown events",
+        (
+            head
+            + "routes:\n  - event: ["
+            + ",".join(f"billing.Invoic{n}" for n in range(12_000))
+            + f"]\n    {route}{{}}}}\n"
+        ).encode(),
+    )
+    yield (
+        "20,000 known events",
+        (
+            head + "routes:\n  - event: [" + ",".join(["billing.InvoicePaid"] * 12_000) + f"]\n    {route}{{}}}}\n"
+        ).encode(),
+    )
+    yield (
+        "20,000 wildcards",
+        (head + "routes:\n  - event: [" + ",".join(["'billing.*'"] * 15_000) + f"]\n    {route}{{}}}}\n").encode(),
+    )
+    yield (
+        "20,000 wildcards of nothing",
+        (
+            head
+            + "routes:\n  - event: ["
+            + ",".join(f"'bling{n}.*'" for n in range(15_000))
+            + f"]\n    {route}{{}}}}\n"
+        ).encode(),
+    )
     yield "12,000 unknown names", (SUBSCRIPTION + "".join(f"ownr{n}: x\n" for n in range(12_000))).encode()
-    yield "a test with 10,000 unknown fields", (SUBSCRIPTION + "\n  - name: x\n    expect: []\n    given: [{event: "
-        "accounts.UserSignedUp, data: {" + ", ".join(f"emial{n}: x" for n in range(10_000)) + "}}]\n").encode()
-    yield "500 tests with 20 events", (SUBSCRIPTION + "".join(
-        f"\n  - name: x{n}\n    expect: []\n    given: [" + ", ".join(["{event: accounts.UserSignedUpp}"] * 10) + "]"
-        for n in range(400))).encode()
-    yield "20,000 answers of the vendor", (SUBSCRIPTION + "\n  - name: x\n    expect: []\n    given: [{event: "
-        "accounts.UserSignedUp}]\n    vendor: [" + ", ".join(["nonsense"] * 15_000) + "]\n").encode()
-    yield "9,000 classes", SUBSCRIPTION.replace("allow: [email, name]", "allow: [" + ", ".join(
-        f"emial{n}" for n in range(9_000)) + "]").encode()
+    yield (
+        "a test with 10,000 unknown fields",
+        (
+            SUBSCRIPTION + "\n  - name: x\n    expect: []\n    given: [{event: "
+            "accounts.UserSignedUp, data: {" + ", ".join(f"emial{n}: x" for n in range(10_000)) + "}}]\n"
+        ).encode(),
+    )
+    yield (
+        "500 tests with 20 events",
+        (
+            SUBSCRIPTION
+            + "".join(
+                f"\n  - name: x{n}\n    expect: []\n    given: ["
+                + ", ".join(["{event: accounts.UserSignedUpp}"] * 10)
+                + "]"
+                for n in range(400)
+            )
+        ).encode(),
+    )
+    yield (
+        "20,000 answers of the vendor",
+        (
+            SUBSCRIPTION + "\n  - name: x\n    expect: []\n    given: [{event: "
+            "accounts.UserSignedUp}]\n    vendor: [" + ", ".join(["nonsense"] * 15_000) + "]\n"
+        ).encode(),
+    )
+    yield (
+        "9,000 classes",
+        SUBSCRIPTION.replace(
+            "allow: [email, name]", "allow: [" + ", ".join(f"emial{n}" for n in range(9_000)) + "]"
+        ).encode(),
+    )
     for name, expression in {
         "a power of powers": "{{ 9 ** 9 ** 9 ** 9 }}",
         "a text a billion times": "{{ 'a' * 1000000000 }}",
@@ -189,7 +240,7 @@ def subscriptions() -> Iterator[tuple[str, bytes]]:
         "indexes": "{{ data" + "[0]" * 900 + " }}",
         "conditions": "{{ " + "1 if 1 else " * 300 + "1 }}",
         "brackets": "{{ " + "[" * 1_900 + "]" * 1_900 + " }}",
-        "a replacement that grows": "{{ 'a' | replace('', '" + "b" * 1_000 + "')" + " | replace('', 'bbbbbb')" * 40 + " }}",
+        "a replacement that grows": "{{ 'a' | replace('', '" + "b" * 999 + "')" + " | replace('', 'bbbb')" * 40 + " }}",
         "1,000 expressions in a text": "{{1}}" * 800,
         "half an expression": "{{" * 1_900,
         "a statement": "{% for x in y %}" * 200,
@@ -206,7 +257,8 @@ def subscriptions() -> Iterator[tuple[str, bytes]]:
         yield f"condition: {name}", where.encode()
     for name, text in {
         "brackets": "[" * 100_000, "braces": "{" * 4_999, "pairs": "[]" * 2_400, "dashes": "- " * 100_000,
-        "deep": "\n".join(" " * n + "a:" for n in range(650)), "values": "a:\n" * 80_000, "one key": "k" * 200_000 + ": 1",
+        "deep": "\n".join(" " * n + "a:" for n in range(650)), "values": "a:\n" * 80_000,
+        "one key": "k" * 200_000 + ": 1",
         "laughs": "a: &a [x,x]\n" + "\n".join(f"b{n}: &b{n} [*a,*a]" for n in range(100)), "nul": "a: \x00",
         "documents": "---\n" * 50_000, "quotes": "'\n" * 50_000, "numbers": "a: " + "9" * 200_000,
         "infinities": "a: [.inf, .nan, 1e999, 0x" + "f" * 9_999 + "]", "dates": "a: 9999-99-99T99:99:99Z",
@@ -250,9 +302,13 @@ def projects() -> Iterator[tuple[str, bytes]]:
         "a key with control characters": '"a\\n\\u001b[2J" = 1',
         "a name with control characters": '[contexts."a\\n\\u0000b"]\nproductoin = 1',
         "a folder with a NUL": '[contexts.local]\nregistry.ca_file = "a\\u0000b"',
-        "a reference with a NUL": '[contexts.local]\nkafka."sasl.password" = "file:a\\u0000b"\nregistry.token = "env:a\\u0000=b"',
-        "an address that is none": '[contexts.local]\nregistry.url = "http://[x"\nfakes.slack = "http://[::1"\nledger = "x://["',
-        "rates": "".join(f"[connections.a{n}]\nconnector = 'slack'\nrate = '9999999999999999999/{n}s'\n" for n in range(99)),
+        "a file with a NUL": '[contexts.local]\nkafka."sasl.password" = "file:a\\u0000b"',
+        "a variable with a NUL": '[contexts.local]\nregistry.token = "env:a\\u0000=b"',
+        "an address that is none": '[contexts.local]\nregistry.url = "http://[x"\nledger = "x://["',
+        "a fake at no address": '[contexts.local]\nfakes.slack = "http://[::1"',
+        "rates": "".join(
+            f"[connections.a{n}]\nconnector = 'slack'\nrate = '9999999999999999999/{n}s'\n" for n in range(99)
+        ),
         "a rate of digits": "[connections.a]\nconnector = 'slack'\nrate = '" + "9" * 200_000 + "/s'",
         "durations": "[connections.a]\nconnector = 'slack'\ncircuit_open = '" + "9" * 200_000 + "s'",
         "properties": "[connections.a]\nconnector = 'hubspot'\ncustom_properties = [" + "'a'," * 50_000 + "]",
@@ -288,4 +344,7 @@ CORPUS: Mapping[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
     "contract": contracts,
     "subscription": subscriptions,
     "project": projects,
+    "misbehaving": lambda: iter(
+        [("well", b""), ("raise", b"raise"), ("eat", b"eat"), ("spin", b"spin"), ("never", b"")]
+    ),
 }
