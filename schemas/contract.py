@@ -15,19 +15,28 @@ from typing import Any
 from schemas import avsc
 from schemas import pattern as patterns
 from schemas.avsc import Problem, shown
+from schemas.contract_form import (
+    CONSTRAINTS,
+    PERSONAL_DATA_CLASSES,
+    PROMISE_TEXT_MAX,
+    STATUSES,
+    PromiseForm,
+    attributes,
+)
 from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.findings import FINDINGS_MAX, did_you_mean
 
-PERSONAL_DATA_CLASSES = (
-    "email", "phone", "name", "address", "ip", "birth_date", "government_id", "bank", "payment_card", "health",
-    "location", "free_text", "other", "none",
-)  # fmt: skip
-
-STATUSES = ("draft", "live", "deprecated")
-CONSTRAINTS = ("pattern", "minLength", "maxLength", "minimum", "maximum")
 FILE_MAX = 256 << 10
 
+_NEEDED = {
+    "topic": "no-topic",
+    "key": "no-key",
+    "owner": "no-owner",
+    "freshness_slo": "no-freshness-slo",
+    "retention": "no-retention",
+}
+"""What a promise must say, with the rule for what it does not."""
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 
 
@@ -222,7 +231,7 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
             "/backbone", "no-promise", "a contract needs 'backbone': topic, key, owner, freshness_slo, retention."
         )
         return
-    known = ("topic", "key", "entity", "owner", "contact", "status", "freshness_slo", "retention", "replaces", "sunset")
+    known = attributes(PromiseForm)
     for name, value in promise.items():
         if name not in known:
             yield Problem(
@@ -230,11 +239,11 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
                 "unknown-attribute",
                 f"{shown(name)} is not known here.{did_you_mean(str(name), known)}",
             )
-        elif not isinstance(value, str) or len(value) > 500:
+        elif not isinstance(value, str) or len(value) > PROMISE_TEXT_MAX:
             yield Problem(f"/backbone/{name}", "bad-attribute", "a text is expected here.")
-    for name in ("topic", "key", "owner", "freshness_slo", "retention"):
+    for name, rule in _NEEDED.items():
         if not promise.get(name):
-            yield Problem(f"/backbone/{name}", f"no-{name.replace('_', '-')}", f"a contract needs {shown(name)}.")
+            yield Problem(f"/backbone/{name}", rule, f"a contract needs {shown(name)}.")
     topic = promise.get("topic")
     if isinstance(topic, str) and topic and (not _TOPIC.match(topic) or topic in (".", "..")):
         yield Problem("/backbone/topic", "bad-topic", "a topic is at most 249 letters, digits and . _ -")
@@ -247,13 +256,13 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
         except InputError as error:
             yield Problem(f"/backbone/{name}", "bad-duration", str(error))
     fields = {one["name"]: one for one in schema["fields"]}
-    for name in ("key", "entity"):
+    for name, rule in (("key", "bad-key"), ("entity", "bad-entity")):
         path = promise.get(name)
         if isinstance(path, str) and path and path not in fields:
             hint = did_you_mean(path, fields)
-            yield Problem(f"/backbone/{name}", f"bad-{name}", f"there is no field {shown(path)}.{hint}")
+            yield Problem(f"/backbone/{name}", rule, f"there is no field {shown(path)}.{hint}")
         elif isinstance(path, str) and path and not _string_like(fields[path]["type"]):
-            yield Problem(f"/backbone/{name}", f"bad-{name}", f"the {name} must be a required string field.")
+            yield Problem(f"/backbone/{name}", rule, f"the {name} must be a required string field.")
 
 
 def _string_like(type_: Any) -> bool:
@@ -262,7 +271,7 @@ def _string_like(type_: Any) -> bool:
 
 def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
     stated = one.get("personal_data")
-    if stated is not None and stated not in PERSONAL_DATA_CLASSES:
+    if "personal_data" in one and stated not in PERSONAL_DATA_CLASSES:
         hint = did_you_mean(stated, PERSONAL_DATA_CLASSES) if isinstance(stated, str) else ""
         message = f"the personal-data class is one of {', '.join(PERSONAL_DATA_CLASSES)}.{hint}"
         yield Problem(f"{path}/personal_data", "bad-personal-data", message)
@@ -278,9 +287,8 @@ def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
             or (name.endswith("Length") and not value >= 0)
         ):
             yield Problem(f"{path}/{name}", "bad-constraint", "a number is expected here.")
-    pattern = one.get("pattern")
-    if pattern is not None:
-        yield from _pattern_problems(pattern, f"{path}/pattern")
+    if "pattern" in one:
+        yield from _pattern_problems(one["pattern"], f"{path}/pattern")
 
 
 def _pattern_problems(pattern: Any, path: str) -> Iterator[Problem]:
