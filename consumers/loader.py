@@ -18,7 +18,8 @@ from consumers.routes import Problem, compile_route, condition
 from consumers.subscription import Route, Subscription
 from consumers.subscription_file import RouteForm, SubscriptionForm, TestForm, dotted, read_form
 from consumers.yaml_file import Node
-from schemas.contract import PERSONAL_DATA_CLASSES, Contract, Contracts, engine_contracts
+from schemas.contract import Contract, Contracts, engine_contracts
+from schemas.contract_form import PERSONAL_DATA_CLASSES
 from schemas.errors import InputError
 from schemas.event import Event
 from schemas.findings import FINDINGS_MAX, Finding, did_you_mean

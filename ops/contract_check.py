@@ -41,7 +41,8 @@ def check_files(
             contract = load_contract(file)
         except InputError as error:
             if not any(finding.severity == "error" for finding in found):
-                findings.append(Finding(file=str(file), path="", rule="not-a-contract", message=str(error)))
+                # it is another file than the one that was linted a moment ago
+                findings.append(Finding(file=str(file), path="", rule="unreadable", message=str(error)))
             continue
         if registry:
             findings += _against_registry(app, contract, file)

@@ -53,7 +53,9 @@ PINNED_KAFKA_KEYS: Mapping[str, str] = {
 }
 
 
-_CREDENTIAL = re.compile(r"(^|_)(token|password|passphrase|secret|api_?key|private_key|access_key|credentials?)$", re.I)
+CREDENTIAL_KEY = re.compile(
+    r"(^|_)(token|password|passphrase|secret|api_?key|private_key|access_key|credentials?)$", re.I
+)
 _PASSWORD_IN_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+@")
 _PASSWORD_IN_QUERY = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s]*[?&](ssl)?password=", re.I)
 
@@ -331,7 +333,7 @@ def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
         for key, value in table.items():
             if not isinstance(value, str) or is_reference(value):
                 continue
-            if _CREDENTIAL.search(key):
+            if CREDENTIAL_KEY.search(key):
                 raise ProjectFileError(file, "plain-credential", f"{place}: '{key}' {PLAIN_CREDENTIAL}")
             if _holds_password(value):
                 instead = (

@@ -41,8 +41,8 @@ PROJECT_RULES: tuple[Rule, ...] = (
         id="toml-size",
         means="backbone.toml is longer than 256 kB, or nested more than 20 levels deep.",
         why="A project file is short; a key of a hundred thousand parts keeps the parser busy for hours.",
-        breaks="[contexts.local.fakes]\n" + ".".join("abcdefghijklmnopqrstuvw") + ' = "x"',
-        mend='[contexts.local.fakes]\nslack = "http://127.0.0.1:8182"\n\n' + _SLACK,
+        breaks="[contexts.prod.kafka]\n" + ".".join("abcdefghijklmnopqrstuvw") + " = 1",
+        mend="[contexts.prod.kafka]\nsocket.timeout.ms = 9000",
         frame="part",
     ),
     Rule(

@@ -15,14 +15,7 @@ from typing import Any
 from schemas import avsc
 from schemas import pattern as patterns
 from schemas.avsc import Problem, shown
-from schemas.contract_form import (
-    CONSTRAINTS,
-    PERSONAL_DATA_CLASSES,
-    PROMISE_TEXT_MAX,
-    STATUSES,
-    PromiseForm,
-    attributes,
-)
+from schemas.contract_form import CONSTRAINTS, PERSONAL_DATA_CLASSES, PROMISE, PROMISE_TEXT_MAX, STATUSES
 from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.findings import FINDINGS_MAX, did_you_mean
@@ -231,7 +224,7 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
             "/backbone", "no-promise", "a contract needs 'backbone': topic, key, owner, freshness_slo, retention."
         )
         return
-    known = attributes(PromiseForm)
+    known = tuple(PROMISE.attributes)
     for name, value in promise.items():
         if name not in known:
             yield Problem(

@@ -10,24 +10,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import BaseModel
+from typing import Any
 
 from schemas import avsc
 from schemas.avsc import Problem, shown
 from schemas.checker import checker, faults, kind
 from schemas.contract import Contract, contract_problems, read_bytes
-from schemas.contract_form import FOREIGN, ContractForm, FieldForm, attributes, form_of
+from schemas.contract_form import CONTRACT, EXAMPLE_TEXT_MAX, EXAMPLES_MAX, FIELD, FOREIGN, Form, form_of
 from schemas.datum import from_json_value
 from schemas.errors import InputError
 from schemas.findings import FINDINGS_MAX, Finding, did_you_mean
 from schemas.rules import CONTRACT_RULES
 
 WARNINGS = frozenset(rule.id for rule in CONTRACT_RULES if rule.severity == "warning")
-
-EXAMPLES_MAX: Final = 20
-EXAMPLE_TEXT_MAX: Final = 1_000
 
 _PERSONAL_WORDS = {
     "email": "email", "mail": "email", "phone": "phone", "mobile": "phone", "name": "name", "firstname": "name",
@@ -179,9 +174,9 @@ def _types(type_: Any, path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
             yield from _types(type_["type"], f"{path}/type")
 
 
-def _attribute_problems(type_: Mapping[str, Any], path: str, form: type[BaseModel]) -> Iterator[Problem]:
+def _attribute_problems(type_: Mapping[str, Any], path: str, form: Form) -> Iterator[Problem]:
     """Attributes that nobody knows: misspelt ones of ours would have no effect."""
-    known = attributes(form)
+    known = form.attributes
     for name in type_:
         if name not in known and not FOREIGN.search(name):
             message = f"{shown(name)} is not known here.{did_you_mean(name, known)}"
@@ -193,7 +188,7 @@ def _attribute_problems(type_: Mapping[str, Any], path: str, form: type[BaseMode
 def _type_problems(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
     count = 0
     for type_, here in _types(schema, path):
-        yield from _attribute_problems(type_, here, form_of(type_) if here else ContractForm)
+        yield from _attribute_problems(type_, here, form_of(type_) if here else CONTRACT)
         if type_["type"] not in ("record", "error"):
             continue
         if here and not _is_text(type_.get("doc")):
@@ -213,7 +208,7 @@ def _type_problems(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def _field_problems(one: Mapping[str, Any], place: str) -> Iterator[Problem]:
-    yield from _attribute_problems(one, place, FieldForm)
+    yield from _attribute_problems(one, place, FIELD)
     if not _is_text(one.get("doc")):
         message = f"the field {shown(one['name'])} needs a 'doc': one sentence that says what it means."
         yield Problem(f"{place}/doc", "no-doc", message)

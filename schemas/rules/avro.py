@@ -17,7 +17,7 @@ AVRO_RULES: tuple[Rule, ...] = (
         id="not-json",
         means="The file is not JSON, or holds a key twice, or a number that is none (NaN, 1e999).",
         why="Readers of JSON differ on what they do with it: of two equal keys one wins in silence.",
-        breaks='{"type": "record", "name": "PaymentReceived", "name": "PaymentSent", "fields": []}',
+        breaks=GOOD_CONTRACT.replace('"name": "PaymentReceived"', '"name": "PaymentReceived", "name": "PaymentSent"'),
         mend=GOOD_CONTRACT,
         frame="file",
     ),

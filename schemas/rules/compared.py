@@ -15,19 +15,12 @@ COMPARED_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="registry-disagrees",
-        means="The registry's own check and ours come to different verdicts.",
+        means="The registry's own check and ours come to different verdicts; an error where the registry refuses.",
         why="The registry may have another compatibility mode, or a bug: it is better seen here than at registration.",
         breaks="The subject's mode in the registry is BACKWARD; ours is FULL_TRANSITIVE.",
         mend="Set the mode of the registry to FULL_TRANSITIVE; where it refuses what is right, ask its operators.",
         frame="situation",
-    ),
-    Rule(
-        id="not-a-contract",
-        means="The file passed the lint but is no contract.",
-        why="It is what loading the file said; the sentence tells what is missing.",
-        breaks="The file was changed while it was checked.",
-        mend="Check it again; what is said twice is a fault of the backbone: report it.",
-        frame="situation",
+        severity="warning",
     ),
     Rule(
         id="models-not-current",
