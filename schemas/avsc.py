@@ -50,8 +50,9 @@ class SchemaTextError(InputError):
 
     def __init__(self, problem: Problem, file: str = "") -> None:
         self.problem = problem
+        rule = f" [{problem.rule}]" if file else ""
         place = " ".join(part for part in (file, problem.path) if part)
-        super().__init__(f"{place}: {problem.message}" if place else problem.message)
+        super().__init__(f"{place}: {problem.message}{rule}" if place else problem.message)
 
 
 def parse(text: str | bytes, file: str = "") -> SchemaJson:

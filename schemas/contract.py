@@ -186,6 +186,7 @@ def _not_a_contract(found: list[Problem], file: str) -> InputError:
     first = found[0]
     place = " ".join(part for part in (file, first.path) if part)
     more = f" ({len(found) - 1} more: backbone schema check)" if len(found) > 1 else ""
+    more = f"{more} [{first.rule}]"
     return InputError(f"{place}: {first.message}{more}" if place else f"{first.message}{more}")
 
 
