@@ -31,6 +31,7 @@ check: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/backbone schema generate --check
+	@$(BIN)/backbone editor --check
 	@$(BIN)/python -m ops.docs --check
 
 bench: $(READY)

@@ -18,13 +18,16 @@ from consumers.routes import Problem, compile_route, condition
 from consumers.subscription import Route, Subscription
 from consumers.subscription_file import RouteForm, SubscriptionForm, TestForm, dotted, read_form
 from consumers.yaml_file import Node
-from schemas.contract import PERSONAL_DATA_CLASSES, Contract, Contracts, engine_contracts
+from schemas.contract import Contract, Contracts, engine_contracts
+from schemas.contract_form import PERSONAL_DATA_CLASSES
 from schemas.errors import InputError
 from schemas.event import Event
-from schemas.findings import Finding, did_you_mean
+from schemas.findings import FINDINGS_MAX, Finding, did_you_mean
 
 RESERVED: Final = frozenset({"backbone", "run", "ledger", "monitor", "outbox", "ingress"})
 NAME_MAX: Final = 100
+COMPILED_MAX: Final = 100_000
+"""Characters of all values, each counted once for every event that its route reads; some 15 µs each."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _WILDCARD = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*\.)*\*\Z")
 
@@ -44,8 +47,8 @@ def check_file(
         with path.open("rb") as opened:
             content = opened.read(yaml_file.BYTES_MAX + 1)
     except FileNotFoundError:
-        beside = (str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else ()
-        return None, [_about_file(file, "file", f"There is no such file.{did_you_mean(file, beside)}")]
+        beside = (other.name for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else ()
+        return None, [_about_file(file, "file", f"There is no such file.{did_you_mean(path.name, beside)}")]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "input/output error"
         return None, [_about_file(file, "file", f"It cannot be read ({reason}).")]
@@ -92,6 +95,10 @@ def name_problem(name: str) -> str:
     return ""
 
 
+class _Enough(Exception):
+    """There are more findings than anybody reads."""
+
+
 class _Loading:
     """One file on its way; collects findings, and makes the Subscription if none of them is an error."""
 
@@ -121,6 +128,12 @@ class _Loading:
         self._allowed = frozenset(allow)
 
     def result(self) -> tuple[Subscription | None, list[Finding]]:
+        try:
+            return self._result()
+        except _Enough:
+            return None, _in_order(self._findings)
+
+    def _result(self) -> tuple[Subscription | None, list[Finding]]:
         self._check_name()
         connector = self._connections.get(self._form.connection)
         if connector is None:
@@ -130,6 +143,7 @@ class _Loading:
         self._check_personal_data()
         read = [self._events_of(index, route) for index, route in enumerate(self._form.routes)]
         self._check_replaced({event for events in read for event in events})
+        self._check_size(read)
         closed: dict[str, list[tuple[int, str | None]]] = {}
         for index, (route, events) in enumerate(zip(self._form.routes, read, strict=True)):
             self._check_reachable(index, route, events, closed)
@@ -190,8 +204,8 @@ class _Loading:
     def _events_of(self, index: int, route: RouteForm) -> list[str]:
         """The event types of a route, wildcards resolved, in order; each once."""
         found: dict[str, None] = {}
+        several = isinstance(self._node("routes", index, "event").value, list)
         for position, written in enumerate(route.event):
-            several = isinstance(self._root.data()["routes"][index]["event"], list)
             place = ("routes", index, "event", position) if several else ("routes", index, "event")
             if "*" in written:
                 found.update(dict.fromkeys(self._resolved(written, place)))
@@ -231,6 +245,17 @@ class _Loading:
                 message = f"Both {old} and {event}, which replaces it, are read: the service publishes both for a time."
                 self._error(("routes",), "replaced", message)
 
+    def _check_size(self, read: list[list[str]]) -> None:
+        """Every value is compiled for every event: a small file with a wildcard can be a lot of work."""
+        size = sum(len(events) * _size(route) for route, events in zip(self._form.routes, read, strict=True))
+        if size > COMPILED_MAX:
+            message = (
+                f"Compiled for every event that is read, its routes are {size:,} characters, more than "
+                f"{COMPILED_MAX:,}: divide them among several subscriptions."
+            )
+            self._error(("routes",), "too-much", message)
+            raise _Enough
+
     def _check_reachable(
         self, index: int, route: RouteForm, events: list[str], closed: dict[str, list[tuple[int, str | None]]]
     ) -> None:
@@ -249,7 +274,7 @@ class _Loading:
 
     def _route(self, index: int, route: RouteForm, events: list[str], connector: ConnectorType) -> None:
         place = ("routes", index)
-        source = self._root.data()["routes"][index]
+        source = self._node("routes", index).data()
         action = None
         project = None
         if route.projection is not None:
@@ -361,10 +386,19 @@ class _Loading:
                 message = f"{connector.name} has no action '{expected.action[:100]}'.{hint}"
                 self._error((*place, "action"), "action", message)
 
+    def _node(self, *place: str | int) -> Node:
+        """What is written at a place of the form."""
+        node = self._root
+        for step in place:
+            node = node.value[step]
+        return node
+
     # -- findings ----------------------------------------------------------------------------------------------------
 
     def _error(self, place: tuple[str | int, ...], rule: str, message: str) -> None:
         self._findings.append(self._finding(place, rule, message, "error"))
+        if len(self._findings) >= FINDINGS_MAX:
+            raise _Enough
 
     def _finding(self, place: tuple[str | int, ...], rule: str, message: str, severity: Any) -> Finding:
         line = self._root.line_of(place) if place else None
@@ -379,6 +413,17 @@ def version(document: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
     meaning = {name: value for name, value in document.items() if name not in ("description", "owner", "tests")}
     written = json.dumps([meaning, dict(hashes)], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+
+
+def _size(value: Any) -> int:
+    """About how much work it is to compile what stands in a route, in characters."""
+    if isinstance(value, RouteForm):
+        return _size(value.where) + _size(value.entity) + _size(value.body)
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list):
+        return sum(map(_size, value))
+    return 6 + (len(value) if isinstance(value, str) else 0)
 
 
 def _about_file(file: str, rule: str, message: str) -> Finding:

@@ -28,6 +28,10 @@ def _as_words(value: Any) -> Any:
     return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in value]
 
 
+_SPAN = "([0-9]{1,12}(ms|w|d|h|m|s))+"
+Span = Annotated[Line, WithJsonSchema({"type": "string", "pattern": f"^{_SPAN}$"})]
+SpanOrNever = Annotated[Line, WithJsonSchema({"type": "string", "pattern": f"^({_SPAN}|never)$"})]
+
 _EVENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 _WORDS_SCHEMA = {"type": "array", "items": {"type": ["string", "integer"]}}
 
@@ -37,7 +41,7 @@ class RetryForm(BaseModel):
 
     model_config = _FORM
     attempts: int | None = Field(None, ge=1, le=100, description="At least so many attempts (default 5).")
-    within: Line | None = Field(None, description="For at least so long, like 15m (the default).")
+    within: Span | None = Field(None, description="For at least so long, like 15m (the default).")
 
 
 class PoliciesForm(BaseModel):
@@ -49,10 +53,10 @@ class PoliciesForm(BaseModel):
         description="every: each event is delivered (the default); latest: waiting upserts of one entity merge "
         "field by field, the newest value wins.",
     )
-    slo: Line | None = Field(
+    slo: Span | None = Field(
         None, description="The age at which an undelivered event is late, like 5m; default: the contract's."
     )
-    expire_after: Line | None = Field(
+    expire_after: SpanOrNever | None = Field(
         None, description="What is older is not sent any more, like 1h; never (the default): it stays due."
     )
     retry: RetryForm | None = Field(None, description="How long a failing delivery is repeated.")

@@ -44,7 +44,6 @@ SUBSCRIPTION = {
     "check": _verb("subscription", "subscription", "check", "Find what is wrong in files."),
     "test": _verb("subscription", "subscription", "test", "Run the tests that stand in files."),
     "preview": _verb("subscription", "subscription", "preview", "Show what real events would become; send nothing."),
-    "schema": _verb("subscription", "subscription", "schema", "Write the JSON Schema of the files, for editors."),
     "attach": _verb("attach", "verbs", "attach", "Start files, or new versions of them (a change)."),
     "detach": _verb("attach", "verbs", "detach", "End a subscription (a change)."),
     "pause": _verb("attach", "verbs", "pause", "Let it rest; its place is kept."),
@@ -90,6 +89,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("ops.commands.init:init", "Write a new project."),
         "local": Entry("ops.commands.local:local", "Kafka, registry and fake vendors on this machine."),
         "context": Entry("ops.commands.context:context", "The places this can talk to."),
+        "editor": Entry("ops.commands.editor:editor", "Completion and checks of files for your editor."),
+        "rule": Entry("ops.commands.rule:rule", "What the ids at the ends of findings mean."),
         "completion": Entry("ops.commands.completion:completion", "Completion of commands for your shell."),
     },
 }

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from connectors.pacing import BACKGROUND, read_rate
+from ops.wording import printable
 from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.findings import did_you_mean
@@ -52,13 +53,19 @@ PINNED_KAFKA_KEYS: Mapping[str, str] = {
 }
 
 
-_CREDENTIAL = re.compile(r"(^|_)(token|password|passphrase|secret|api_?key|private_key|access_key|credentials?)$", re.I)
+CREDENTIAL_KEY = re.compile(
+    r"(^|_)(token|password|passphrase|secret|api_?key|private_key|access_key|credentials?)$", re.I
+)
 _PASSWORD_IN_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+@")
 _PASSWORD_IN_QUERY = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s]*[?&](ssl)?password=", re.I)
 
 
+PLAIN_CREDENTIAL = "is a credential and does not stand in this file. Write env:NAME or file:PATH."
+
+
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # strict: TOML's values have types, so a number in quotes is a mistake here as it is in the editor
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 def _reference(value: Any) -> Any:
@@ -90,6 +97,8 @@ def _circuit_open(text: str) -> str:
 
 
 class ProjectTable(_Table):
+    """Where contracts and subscriptions are."""
+
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="The project's name.")
     schemas: str = Field(
         description="Folder of the contracts; or `registry`: contracts are read from the registry of the context."
@@ -101,6 +110,8 @@ class ProjectTable(_Table):
 
 
 class RegistryTable(_Table):
+    """The schema registry, and how to get in."""
+
     url: str | None = Field(default=None, description="Address of the schema registry.")
     username: str | None = Field(default=None, description="User of the registry, with `password`.")
     password: Reference | None = Field(default=None, description="A reference.")
@@ -122,13 +133,15 @@ class TopicsTable(_Table):
 
 
 class ContextTable(_Table):
+    """A place to talk to: one cluster, one registry, the connections to vendors there."""
+
     production: bool = Field(default=False, description="Every change needs `--reason`.")
     kafka: dict[str, Any] = Field(
         default_factory=dict,
         description="librdkafka's settings by its own names, at least `bootstrap.servers`; credentials as references.",
     )
-    registry: RegistryTable = RegistryTable()
-    topics: TopicsTable = TopicsTable()
+    registry: RegistryTable = Field(default=RegistryTable(), description="The schema registry here.")
+    topics: TopicsTable = Field(default=TopicsTable(), description="How topics are created here.")
     ledger: str | None = Field(
         default=None,
         min_length=1,
@@ -155,7 +168,7 @@ class ContextTable(_Table):
 class ConnectionTable(BaseModel):
     """``connector`` and what the data map says of the vendor are ours; everything else is the connector's own."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, hide_input_in_errors=True)
     connector: str = Field(description="Name of the connector: `hubspot`, `slack`, `sql`, or one of another package.")
     region: str | None = Field(default=None, description="Where the vendor keeps the data; shown by `catalog show`.")
     sub_processor: str | None = Field(default=None, description="Who keeps them; shown by `catalog show`.")
@@ -184,23 +197,36 @@ class ConnectionTable(BaseModel):
 
 
 class File(_Table):
-    project: ProjectTable
-    connections: dict[str, ConnectionTable] = Field(default_factory=dict)
-    contexts: dict[str, ContextTable] = Field(default_factory=dict)
+    """backbone.toml: where contracts and subscriptions are, the connections to vendors, the contexts they run in."""
+
+    project: ProjectTable = Field(description="Where contracts and subscriptions are.")
+    connections: dict[str, ConnectionTable] = Field(
+        default_factory=dict, description="A table for each account at a vendor: what is the same everywhere."
+    )
+    contexts: dict[str, ContextTable] = Field(
+        default_factory=dict, description="A table for each place to talk to: a cluster, a registry, credentials."
+    )
+
+
+BYTES_MAX = 256 << 10
+DEPTH_MAX = 20
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){20}""")
+"""A key of many parts: the parser takes the square of their number."""
+
+
+class ProjectFileError(InputError):
+    """Something in backbone.toml is not as it must be. The sentence names file, key, what is wrong and what to do, and
+    ends with the rule, as findings do; it never holds a value."""
+
+    def __init__(self, file: Path | str, rule: str, message: str) -> None:
+        self.rule = rule
+        # keys come from anywhere: no line of their own, no control sequence
+        super().__init__(f"{file}: {printable(message)} [{rule}]")
 
 
 def read_file(file: Path) -> File:
-    """The file's content, checked. Raises InputError naming file, key and what is wrong, never a value."""
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file} is not valid TOML: {error}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file} is not UTF-8 text.") from None
-    except RecursionError:
-        raise InputError(f"{file} is nested too deeply.") from None
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from None
+    """The file's content, checked. Raises ProjectFileError naming the key and what is wrong, never a value."""
+    content = _parsed(file)
     contexts = content.get("contexts")
     for name, table in contexts.items() if isinstance(contexts, dict) else ():
         if isinstance(table, dict) and isinstance(table.get("kafka"), dict):
@@ -210,17 +236,54 @@ def read_file(file: Path) -> File:
     try:
         found = File.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{file}: {sentence(error, File)}") from None
+        raise ProjectFileError(file, *rule_and_sentence(error, File)) from None
     _check_connections(file, found)
     return found
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    """The file as TOML, bounded in time, memory and depth."""
+    try:
+        with file.open("rb") as opened:
+            written = opened.read(BYTES_MAX + 1)
+        text = written.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ProjectFileError(file, "toml-syntax", "this is not UTF-8 text; save it as UTF-8.") from None
+    except OSError as error:
+        raise ProjectFileError(file, "toml-unreadable", f"it cannot be read: {error.strerror}.") from None
+    if len(written) > BYTES_MAX:
+        raise ProjectFileError(file, "toml-size", f"it is longer than {BYTES_MAX >> 10} kB; a project file is short.")
+    deep = f"a key or table is nested more than {DEPTH_MAX} deep; nothing here is."
+    if _LONG_KEY.search(text):
+        raise ProjectFileError(file, "toml-size", deep)
+    try:
+        content = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise ProjectFileError(file, "toml-syntax", f"this is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise ProjectFileError(file, "toml-size", deep) from None
+    except ValueError:  # tomllib lets through what int() says of thousands of digits
+        raise ProjectFileError(file, "toml-syntax", "a number in it is out of range.") from None
+    if _depth_exceeds(content, DEPTH_MAX):
+        raise ProjectFileError(file, "toml-size", deep)
+    return content
+
+
+def _depth_exceeds(content: Any, most: int) -> bool:
+    level = [content]
+    for _ in range(most):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [value for values in inner for value in values]
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def is_reference(value: object) -> bool:
     return isinstance(value, str) and value.startswith(("env:", "file:")) and len(value.partition(":")[2]) > 0
 
 
-def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """A pydantic error as one sentence: key, what is wrong, what there is. Never the value: it may be a secret."""
+def rule_and_sentence(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """A pydantic error as the rule that is broken and one sentence: key, what is wrong, what there is. Never the value:
+    it may be a secret."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     first = found[0]
     path = ".".join(str(part) for part in first["loc"] if part not in ("dict[str,dict[str,any]]", "literal['fake']"))
@@ -229,32 +292,39 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
         case "extra_forbidden":
             known = _known_keys(model, first["loc"][:-1])
             hint = did_you_mean(str(first["loc"][-1]), known)
-            return f"there is no setting '{path}'.{hint} Known here: {', '.join(sorted(known))}{more}."
+            listed = ", ".join(sorted(known))
+            return "unknown-setting", f"there is no setting '{path}'.{hint} Known here: {listed}{more}."
         case "missing":
-            return f"'{path}' is missing{more}."
+            return "missing-setting", f"'{path}' is missing{more}.{_meaning(model, first['loc'])}"
         case "value_error":
             message = first["msg"].removeprefix("Value error, ")
-            return f"'{path}': {message}{more}." if path else f"{message}{more}."
+            return "bad-setting", f"'{path}': {message}{more}." if path else f"{message}{more}."
         case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
-            return f"'{path}' is a table: [{path}]{more}."
+            return "bad-setting", f"'{path}' is a table: [{path}]{more}."
         case "string_pattern_mismatch" if first["loc"] == ("project", "name"):
-            return f"'{path}': lower-case letters, digits and dashes only, a letter first{more}."
+            return "bad-setting", f"'{path}': lower-case letters, digits and dashes only, a letter first{more}."
         case _:
             message = first["msg"]
-            return f"'{path}': {message[:1].lower()}{message[1:]}{more}."
+            return "bad-setting", f"'{path}': {message[:1].lower()}{message[1:]}{more}."
+
+
+def _meaning(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """What the setting at a place is for; empty where nothing is known of it."""
+    owner = _model_at(model, place[:-1])
+    field = None if owner is None else owner.model_fields.get(str(place[-1]))
+    return f" {field.description}" if field is not None and field.description else ""
 
 
 def _check_kafka(file: Path, context: str, table: Mapping[str, Any]) -> None:
     for key, value in table.items():
-        place = f"{file}: contexts.{context}.kafka"
+        place = f"contexts.{context}.kafka"
         if key in PINNED_KAFKA_KEYS:
-            raise InputError(f"{place}: '{key}' cannot be set: {PINNED_KAFKA_KEYS[key]}. Leave it out.")
+            message = f"{place}: '{key}' cannot be set: {PINNED_KAFKA_KEYS[key]}. Leave it out."
+            raise ProjectFileError(file, "pinned-setting", message)
         if not isinstance(value, str | int | float | bool):
-            raise InputError(f"{place}: '{key}' is a text, a number or true/false.")
+            raise ProjectFileError(file, "bad-setting", f"{place}: '{key}' is a text, a number or true/false.")
         if key in SECRET_KAFKA_KEYS and not is_reference(value):
-            raise InputError(
-                f"{place}: '{key}' is a credential and does not stand in this file. Write env:NAME or file:PATH."
-            )
+            raise ProjectFileError(file, "plain-credential", f"{place}: '{key}' {PLAIN_CREDENTIAL}")
 
 
 def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
@@ -263,17 +333,16 @@ def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
         for key, value in table.items():
             if not isinstance(value, str) or is_reference(value):
                 continue
-            if _CREDENTIAL.search(key):
-                raise InputError(
-                    f"{file}: {place}: '{key}' is a credential and does not stand in this file. "
-                    "Write env:NAME or file:PATH."
-                )
+            if CREDENTIAL_KEY.search(key):
+                raise ProjectFileError(file, "plain-credential", f"{place}: '{key}' {PLAIN_CREDENTIAL}")
             if _holds_password(value):
-                raise InputError(
-                    f"{file}: {place}: '{key}' holds a password, which does not stand in this file. "
-                    + ("Give username and password beside it, the password as env:NAME or file:PATH."
-                       if place.endswith(".registry") else "Write the whole address as env:NAME or file:PATH.")
-                )  # fmt: skip
+                instead = (
+                    "Give username and password beside it, the password as env:NAME or file:PATH."
+                    if place.endswith(".registry")
+                    else "Write the whole address as env:NAME or file:PATH."
+                )
+                message = f"{place}: '{key}' holds a password, which does not stand in this file. {instead}"
+                raise ProjectFileError(file, "plain-credential", message)
 
 
 def _holds_password(address: str) -> bool:
@@ -299,7 +368,8 @@ def _tables_of_connections(content: Mapping[str, Any]) -> Iterator[tuple[str, Ma
 def _check_connections(file: Path, found: File) -> None:
     """A connection that only a context knows is a misspelt one; and what a context sets anew is checked as well."""
     if "ledger" in found.connections:
-        raise InputError(f"{file}: connections.ledger: the backbone's own is called so. Give this one another name.")
+        message = "connections.ledger: the backbone's own is called so. Give this one another name."
+        raise ProjectFileError(file, "reserved-connection", message)
     connectors = {table.connector for table in found.connections.values()}
     for context, settings in found.contexts.items():
         own = settings.connections if isinstance(settings.connections, dict) else {}
@@ -309,17 +379,16 @@ def _check_connections(file: Path, found: File) -> None:
         ):
             for name in names:
                 if name not in known:
-                    raise InputError(
-                        f"{file}: contexts.{context}.{kind}: there is no connection '{name}'."
-                        f"{did_you_mean(name, known)}"
-                    )
+                    message = f"contexts.{context}.{kind}: there is no connection '{name}'.{did_you_mean(name, known)}"
+                    raise ProjectFileError(file, "unknown-connection", message)
         for name, table in own.items():
             anew = {key: value for key, value in table.items() if key in PROTECTION}
             try:
                 ConnectionTable.model_validate({"connector": "", **anew})
             except ValidationError as error:
+                rule, message = rule_and_sentence(error, ConnectionTable)
                 place = f"contexts.{context}.connections.{name}"
-                raise InputError(f"{file}: {place}: {sentence(error, ConnectionTable)}") from None
+                raise ProjectFileError(file, rule, f"{place}: {message}") from None
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -335,6 +404,12 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The settings that exist at a place of the file, for suggestions."""
+    found = _model_at(model, path)
+    return [] if found is None else list(found.model_fields)
+
+
+def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The table at a place of the file."""
     current: Any = model
     for part in path:
         if isinstance(current, type) and issubclass(current, BaseModel):
@@ -344,6 +419,4 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
             # a table of tables: the part is a name somebody chose
             models = [item for item in getattr(current, "__args__", ()) if isinstance(item, type)]
             current = next((item for item in models if issubclass(item, BaseModel)), None)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return list(current.model_fields)
-    return []
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None

@@ -172,8 +172,13 @@ class Screen:
             for finding in findings:
                 self._print(_annotation(finding), raw=True)
         else:
+            from ops.rules import page_of
+
             names = ("file", "line", "path", "severity", "rule", "message")
-            rows = [{name: getattr(finding, name) for name in names} for finding in findings]
+            rows = [
+                {name: getattr(finding, name) for name in names} | {"docs": page_of(finding.rule)}
+                for finding in findings
+            ]
             columns = [
                 Column("file"),
                 Column("line"),
@@ -183,6 +188,8 @@ class Screen:
                 Column("rule"),
             ]
             self.rows(schema, rows, columns, empty=f"{checked}: nothing to say")
+        if findings and self.output == "table":
+            self.say(f"What a rule means: backbone rule show {findings[0].rule}")
         if errors:
             raise CheckFailedError(f"{checked}: {errors} error{'s' if errors != 1 else ''} found.")
 

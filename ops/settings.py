@@ -21,7 +21,17 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from connectors.pacing import Quota, read_rate
-from ops.project_file import PROTECTION, ConnectionTable, ContextTable, File, is_reference, read_file, sentence
+from ops.project_file import (
+    PLAIN_CREDENTIAL,
+    PROTECTION,
+    ConnectionTable,
+    ContextTable,
+    File,
+    ProjectFileError,
+    is_reference,
+    read_file,
+    rule_and_sentence,
+)
 from schemas.duration import parse_duration
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
@@ -74,15 +84,13 @@ class ResolvedConnection:
             secrets = secret_fields(connector_type.settings)
             for key, value in table.items():
                 if isinstance(value, str) and key in secrets and not is_reference(value):
-                    raise InputError(
-                        f"{self.file}: {where}: '{key}' is a credential and does not stand in this file. "
-                        "Write env:NAME or file:PATH."
-                    )
-            table = {key: _resolved(value, self.root, f"{where}: {key}") for key, value in table.items()}
+                    raise ProjectFileError(self.file, "plain-credential", f"{where}: '{key}' {PLAIN_CREDENTIAL}")
+            table = {key: _resolved(value, self.file, f"{where}: {key}") for key, value in table.items()}
         try:
             return connector_type.settings.model_validate(table)
         except ValidationError as error:
-            raise InputError(f"{self.file}: {where}: {sentence(error, connector_type.settings)}") from None
+            rule, message = rule_and_sentence(error, connector_type.settings)
+            raise ProjectFileError(self.file, rule, f"{where}: {message}") from None
 
     def shown(self) -> dict[str, Any]:
         """The settings as the file has them: references stay references, addresses lose their credentials."""
@@ -121,10 +129,11 @@ class Context:
         UnreachableError."""
         place = f"contexts.{self.name}.kafka"
         settings = {
-            key: _resolved(value, self.project.root, f"{place}.{key}") for key, value in self._kafka_table.items()
+            key: _resolved(value, self.project.file, f"{place}.{key}") for key, value in self._kafka_table.items()
         }
         if "bootstrap.servers" not in settings:
-            raise InputError(f'{self.project.file}: {place} needs "bootstrap.servers" = "host:9092".')
+            message = f'{place} needs "bootstrap.servers" = "host:9092".'
+            raise ProjectFileError(self.project.file, "missing-setting", message)
         return settings
 
     @property
@@ -143,14 +152,15 @@ class Context:
     def registry_url(self) -> str:
         url = self.running.get("registry") or self.table.registry.url
         if not url:
-            raise InputError(f'{self.project.file}: contexts.{self.name} needs registry.url = "https://…".')
+            message = f'contexts.{self.name} needs registry.url = "https://…".'
+            raise ProjectFileError(self.project.file, "missing-setting", message)
         return str(url)
 
     def registry_credentials(self) -> dict[str, Any]:
         """What ``schemas.registry.open_registry`` takes besides the address; only what is set."""
         table = self.table.registry.model_dump(exclude={"url"}, exclude_none=True)
         place = f"contexts.{self.name}.registry"
-        found = {key: _resolved(value, self.project.root, f"{place}.{key}") for key, value in table.items()}
+        found = {key: _resolved(value, self.project.file, f"{place}.{key}") for key, value in table.items()}
         for key in ("ca_file", "cert_file", "key_file"):
             if key in found:
                 found[key] = str(self.project.root / found[key])
@@ -177,7 +187,7 @@ class Context:
         """The address of the database that keeps the receipts, its reference looked up; None: none is kept here.
         Raises InputError."""
         written = self.ledger_shown
-        return None if written is None else str(_resolved(written, self.project.root, f"contexts.{self.name}.ledger"))
+        return None if written is None else str(_resolved(written, self.project.file, f"contexts.{self.name}.ledger"))
 
     @property
     def ledger_shown(self) -> str | None:
@@ -194,13 +204,14 @@ class Context:
         place = f"contexts.{self.name}"
         if written is not None:
             place = f"{place}.installation_key"
-            return checked_key(str(_resolved(written, self.project.root, place)), place)
+            return checked_key(str(_resolved(written, self.project.file, place)), place)
         if self.name == "local" or self.table.connections == "fake":
             return made_key(self.project.root / ".backbone" / "installation.key")
-        raise InputError(
-            f'{self.project.file}: {place} needs installation_key = "env:NAME" or "file:PATH": receipts hold personal '
-            "values as keyed hashes of it. Make one: openssl rand -hex 32"
+        message = (
+            f'{place} needs installation_key = "env:NAME" or "file:PATH": receipts hold personal values as keyed '
+            "hashes of it. Make one: openssl rand -hex 32"
         )
+        raise ProjectFileError(self.project.file, "missing-setting", message)
 
     @property
     def partitions(self) -> int:
@@ -243,10 +254,11 @@ class Context:
         elif isinstance(self.table.connections, dict):
             settings |= self.table.connections.get(name, {})
             if name not in self.table.connections:
-                problem = InputError(
-                    f"{self.project.file}: the connection '{name}' has no credentials in the context '{self.name}': "
+                message = (
+                    f"the connection '{name}' has no credentials in the context '{self.name}': "
                     f"add [contexts.{self.name}.connections.{name}]. It never borrows another context's."
                 )
+                problem = ProjectFileError(self.project.file, "no-credentials", message)
         own = self.table.connections.get(name, {}) if isinstance(self.table.connections, dict) else {}
         protection = {key: own.get(key, written[key]) for key in PROTECTION}
         settings = {key: value for key, value in settings.items() if key not in PROTECTION}
@@ -327,16 +339,15 @@ class Project:
         types = {}
         for name, table in self.connections.items():
             if table.connector not in installed:
-                raise InputError(
-                    f"{self.file}: connections.{name}: there is no connector '{table.connector}' installed."
-                    f"{did_you_mean(table.connector, installed)}"
-                )
+                hint = did_you_mean(table.connector, installed) or f" There are: {', '.join(sorted(installed))}."
+                message = f"connections.{name}: there is no connector '{table.connector}' installed.{hint}"
+                raise ProjectFileError(self.file, "unknown-connector", message)
             connector = installed[table.connector]
             self._check_keys(name, table, connector)
             try:
                 types[name] = connector.configured(table.model_dump(exclude_none=True))
             except InputError as error:
-                raise InputError(f"{self.file}: connections.{name}: {error}") from None
+                raise ProjectFileError(self.file, "bad-setting", f"connections.{name}: {error}") from None
         return types
 
     def _check_keys(self, name: str, table: ConnectionTable, connector: ConnectorType) -> None:
@@ -350,10 +361,11 @@ class Project:
                 tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - PROTECTION
         for place, keys in tables.items():
             for key in sorted(keys - known):
-                raise InputError(
-                    f"{self.file}: {place}: there is no setting '{key}'.{did_you_mean(key, known)} "
-                    f"Known here: {', '.join(sorted(known))}."
+                message = (
+                    f"{place}: there is no setting '{key}'.{did_you_mean(key, known)} "
+                    f"Known here: {', '.join(sorted(known | PROTECTION | {'region', 'sub_processor'}))}."
                 )
+                raise ProjectFileError(self.file, "unknown-setting", message)
 
 
 def load_project(start: Path | None = None) -> Project:
@@ -386,15 +398,15 @@ def resolve(reference: str, root: Path | None = None) -> str:
     if kind == "env":
         value = os.environ.get(name)
         if not value:
-            raise InputError(f"the environment variable {name} is not set")
+            raise InputError(f"the environment variable {name} is not set where this runs; set it")
         return value
     if kind == "file":
         path = (root or Path()) / name
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the path
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise InputError(f"the file {path} cannot be read ({reason})") from None
+            raise InputError(f"the file {path} cannot be read ({reason}); write the credential there") from None
     raise InputError("a credential is written as env:NAME or file:PATH")
 
 
@@ -434,15 +446,16 @@ def _project_file(start: Path | None) -> Path:
     )
 
 
-def _resolved(value: Any, root: Path, place: str) -> Any:
+def _resolved(value: Any, file: Path, place: str) -> Any:
+    """What a setting at a place of the file stands for, its references looked up. Raises ProjectFileError."""
     if isinstance(value, dict):
-        return {key: _resolved(item, root, f"{place}.{key}") for key, item in value.items()}
+        return {key: _resolved(item, file, f"{place}.{key}") for key, item in value.items()}
     if not is_reference(value):
         return value
     try:
-        return resolve(value, root)
+        return resolve(value, file.parent)
     except InputError as error:
-        raise InputError(f"{place}: {error}.") from None
+        raise ProjectFileError(file, "unresolved-reference", f"{place}: {error}.") from None
 
 
 def _holds_reference(value: Any) -> bool:
@@ -459,7 +472,10 @@ def _mentions_secret(annotation: Any) -> bool:
 
 def redacted_url(url: str) -> str:
     """An address without the user and password it may hold."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all, and whatever it holds is not shown
+        return "…"
     if "@" not in parts.netloc:
         return url
     return parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 from schemas.errors import InputError
@@ -29,6 +31,8 @@ EXPANDED_MAX = 20_000
 """Fields of a schema with every named type written out where it is used."""
 PRECISION_MAX = 38
 TEXT_MAX = 1 << 20
+NAME_MAX = 200
+"""Characters of a name: paths of fields repeat them, once a level."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -46,8 +50,9 @@ class SchemaTextError(InputError):
 
     def __init__(self, problem: Problem, file: str = "") -> None:
         self.problem = problem
+        rule = f" [{problem.rule}]" if file else ""
         place = " ".join(part for part in (file, problem.path) if part)
-        super().__init__(f"{place}: {problem.message}" if place else problem.message)
+        super().__init__(f"{place}: {problem.message}{rule}" if place else problem.message)
 
 
 def parse(text: str | bytes, file: str = "") -> SchemaJson:
@@ -56,7 +61,7 @@ def parse(text: str | bytes, file: str = "") -> SchemaJson:
     if len(text) > TEXT_MAX:
         raise SchemaTextError(Problem("", "too-large", f"a schema of more than {TEXT_MAX >> 10} kB is not read."), file)
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise SchemaTextError(Problem("", "not-json", f"not JSON: {error.msg} at {place}."), file) from None
@@ -76,14 +81,21 @@ class _TwiceError(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice, count = Counter(key for key, _ in pairs).most_common(1)[0]
+        assert count > 1
         raise _TwiceError(f"the key {shown(twice)} stands twice in one object; one of them would silently win.")
     return found
 
 
 def _constant(name: str) -> Any:
     raise _TwiceError(f"{name} is not JSON.")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError("out of range")
+    return number
 
 
 def shown(name: object) -> str:
@@ -209,6 +221,9 @@ class _Walk:
             self.say(path, "bad-name", "a 'namespace' is names joined by dots.")
             return _UNKNOWN
         full = full_name(schema, namespace)
+        if len(full) > NAME_MAX:
+            self.say(path, "bad-name", f"a name of more than {NAME_MAX} characters is not read.")
+            return _UNKNOWN
         if name in PRIMITIVES:
             self.say(path, "bad-name", f"{shown(name)} is the name of a primitive type.")
             return _UNKNOWN
@@ -263,6 +278,9 @@ class _Walk:
                 break
             if not isinstance(field, dict) or not isinstance(field.get("name"), str) or not _NAME.match(field["name"]):
                 self.say(here, "bad-name", "a field is an object with a 'name' of letters, digits and _.")
+                continue
+            if len(field["name"]) > NAME_MAX:
+                self.say(here, "bad-name", f"a name of more than {NAME_MAX} characters is not read.")
                 continue
             if field["name"] in names:
                 self.say(here, "duplicate-field", f"the field {shown(field['name'])} stands twice.")

@@ -6,15 +6,15 @@ no does ``faults`` walk the datum to name the field. Neither ever repeats a valu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from schemas import avsc
+from schemas import avsc, pattern
 from schemas.avsc import shown
 from schemas.findings import did_you_mean
 
@@ -151,19 +151,11 @@ class Tests:
             elif low or high is not None:
                 yield f"len({v}) >= {low!r}" if high is None else f"len({v}) <= {high!r}"
             if "pattern" in one:
-                yield f"{self.name(pattern(one['pattern']))}({v}) is not None"
+                yield f"{self.name(pattern.compiled(one['pattern']))}({v})"
         elif what in ("int", "long", "float", "double") and "minimum" in one:
             yield f"{v} >= {one['minimum']!r}"
         if what in ("int", "long", "float", "double") and "maximum" in one:
             yield f"{v} <= {one['maximum']!r}"
-
-
-def pattern(text: str) -> Callable[[str], Any]:
-    """``search`` of a contract's pattern. A closing ``$`` means the end, as everywhere but in Python, where it also
-    fits before a newline."""
-    if text.endswith("$") and not text.endswith("\\$"):
-        text = text[:-1] + r"\Z"
-    return re.compile(text).search
 
 
 def fits_decimal(value: Decimal, precision: int, scale: int) -> bool:
@@ -185,15 +177,10 @@ def checker(schema: Any) -> Checker:
     return check
 
 
-def faults(schema: Any, datum: Any) -> list[str]:
-    """What is wrong with a datum, one clause per field with its dotted path and never a value, at most 20; empty when
-    it fits the *resolved* schema."""
-    found: list[str] = []
-    for fault in _faults(schema, datum, "", {}):
-        found.append(fault)
-        if len(found) == FAULTS_MAX:
-            break
-    return found
+def faults(schema: Any, datum: Any, most: int = FAULTS_MAX) -> list[str]:
+    """What is wrong with a datum, one clause per field with its dotted path and never a value, at most ``most``; empty
+    when it fits the *resolved* schema."""
+    return list(islice(_faults(schema, datum, "", {}), most))
 
 
 def _faults(type_: Any, value: Any, path: str, one: Mapping[str, Any]) -> Iterator[str]:
@@ -266,7 +253,7 @@ def _leaf_faults(type_: Any, what: str, value: Any, place: str, one: Mapping[str
             yield f"{place} must have at least {low} characters"
         if high is not None and len(value) > high:
             yield f"{place} must have at most {high} characters"
-        if "pattern" in one and pattern(one["pattern"])(value) is None:
+        if "pattern" in one and not pattern.compiled(one["pattern"])(value):
             yield f"{place} must look like {one['pattern']}"
         if not _is_unicode(value):
             yield f"{place} holds half a character (a lone surrogate) and cannot be written as UTF-8"

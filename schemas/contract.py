@@ -8,31 +8,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from schemas import avsc
+from schemas import pattern as patterns
 from schemas.avsc import Problem, shown
+from schemas.contract_form import CONSTRAINTS, PERSONAL_DATA_CLASSES, PROMISE, PROMISE_TEXT_MAX, STATUSES
 from schemas.duration import parse_duration
 from schemas.errors import InputError
-from schemas.findings import did_you_mean
+from schemas.findings import FINDINGS_MAX, did_you_mean
 
-PERSONAL_DATA_CLASSES = (
-    "email", "phone", "name", "address", "ip", "birth_date", "government_id", "bank", "payment_card", "health",
-    "location", "free_text", "other", "none",
-)  # fmt: skip
-
-PROMISES = (
-    "topic", "key", "entity", "owner", "contact", "status", "freshness_slo", "retention", "replaces", "replaced_by",
-    "sunset",
-)  # fmt: skip
-"""What ``backbone`` of a contract may say."""
-
-STATUSES = ("draft", "live", "deprecated")
-CONSTRAINTS = ("pattern", "minLength", "maxLength", "minimum", "maximum")
 FILE_MAX = 256 << 10
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_NEEDED = {
+    "topic": "no-topic",
+    "key": "no-key",
+    "owner": "no-owner",
+    "freshness_slo": "no-freshness-slo",
+    "retention": "no-retention",
+}
+"""What a promise must say, with the rule for what it does not."""
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
 
 
@@ -214,11 +212,13 @@ def _not_a_contract(found: list[Problem], file: str) -> InputError:
     first = found[0]
     place = " ".join(part for part in (file, first.path) if part)
     more = f" ({len(found) - 1} more: backbone schema check)" if len(found) > 1 else ""
+    more = f"{more} [{first.rule}]"
     return InputError(f"{place}: {first.message}{more}" if place else f"{first.message}{more}")
 
 
 def contract_problems(schema: Mapping[str, Any]) -> list[Problem]:
-    """What keeps a parsed .avsc from being a contract; empty: ``contract_from_schema`` accepts it."""
+    """What keeps a parsed .avsc from being a contract, at most ``FINDINGS_MAX``; empty: ``contract_from_schema`` takes
+    it."""
     found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
     return found or promise_problems(schema)
 
@@ -227,11 +227,22 @@ def promise_problems(schema: Mapping[str, Any]) -> list[Problem]:
     """The part of ``contract_problems`` that looks at what is promised; the schema has no structural problem."""
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         return [Problem("/type", "not-a-record", "a contract is an Avro record.")]
-    found = [*_promise_problems(schema)]
+    return list(islice(chain(_promise_problems(schema), _fields_problems(schema)), FINDINGS_MAX))
+
+
+def _fields_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
+    weight = 0
     for record, path in _records_with_paths(schema, ""):
         for index, one in enumerate(record["fields"]):
-            found += _attribute_problems(one, f"{path}/fields/{index}")
-    return found
+            place = f"{path}/fields/{index}"
+            found = list(_attribute_problems(one, place))
+            yield from found
+            if isinstance(one.get("pattern"), str) and not found:
+                weight += patterns.weight(one["pattern"])
+                if weight > 4 * patterns.WEIGHT_MAX:
+                    message = "all patterns of this event together are too much to be run on every one; write fewer."
+                    yield Problem(f"{place}/pattern", "bad-pattern", message)
+                    return
 
 
 def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
@@ -243,18 +254,19 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
             "/backbone", "no-promise", "a contract needs 'backbone': topic, key, owner, freshness_slo, retention."
         )
         return
+    known = tuple(PROMISE.attributes)
     for name, value in promise.items():
-        if name not in PROMISES:
+        if name not in known:
             yield Problem(
                 "/backbone" + avsc.pointer(name),
                 "unknown-attribute",
-                f"{shown(name)} is not known here.{did_you_mean(str(name), PROMISES)}",
+                f"{shown(name)} is not known here.{did_you_mean(str(name), known)}",
             )
-        elif not isinstance(value, str) or len(value) > 500:
+        elif not isinstance(value, str) or len(value) > PROMISE_TEXT_MAX:
             yield Problem(f"/backbone/{name}", "bad-attribute", "a text is expected here.")
-    for name in ("topic", "key", "owner", "freshness_slo", "retention"):
+    for name, rule in _NEEDED.items():
         if not promise.get(name):
-            yield Problem(f"/backbone/{name}", f"no-{name.replace('_', '-')}", f"a contract needs {shown(name)}.")
+            yield Problem(f"/backbone/{name}", rule, f"a contract needs {shown(name)}.")
     topic = promise.get("topic")
     if isinstance(topic, str) and topic and (not _TOPIC.match(topic) or topic in (".", "..")):
         yield Problem("/backbone/topic", "bad-topic", "a topic is at most 249 letters, digits and . _ -")
@@ -270,13 +282,13 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
         except InputError as error:
             yield Problem(f"/backbone/{name}", "bad-duration", str(error))
     fields = {one["name"]: one for one in schema["fields"]}
-    for name in ("key", "entity"):
+    for name, rule in (("key", "bad-key"), ("entity", "bad-entity")):
         path = promise.get(name)
         if isinstance(path, str) and path and path not in fields:
             hint = did_you_mean(path, fields)
-            yield Problem(f"/backbone/{name}", f"bad-{name}", f"there is no field {shown(path)}.{hint}")
+            yield Problem(f"/backbone/{name}", rule, f"there is no field {shown(path)}.{hint}")
         elif isinstance(path, str) and path and not _string_like(fields[path]["type"]):
-            yield Problem(f"/backbone/{name}", f"bad-{name}", f"the {name} must be a required string field.")
+            yield Problem(f"/backbone/{name}", rule, f"the {name} must be a required string field.")
 
 
 def _is_day(text: str) -> bool:
@@ -293,8 +305,8 @@ def _string_like(type_: Any) -> bool:
 
 def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
     stated = one.get("personal_data")
-    if stated is not None and stated not in PERSONAL_DATA_CLASSES:
-        hint = did_you_mean(str(stated), PERSONAL_DATA_CLASSES)
+    if "personal_data" in one and stated not in PERSONAL_DATA_CLASSES:
+        hint = did_you_mean(stated, PERSONAL_DATA_CLASSES) if isinstance(stated, str) else ""
         message = f"the personal-data class is one of {', '.join(PERSONAL_DATA_CLASSES)}.{hint}"
         yield Problem(f"{path}/personal_data", "bad-personal-data", message)
     if not isinstance(one.get("doc", ""), str):
@@ -309,22 +321,25 @@ def _attribute_problems(one: Mapping[str, Any], path: str) -> Iterator[Problem]:
             or (name.endswith("Length") and not value >= 0)
         ):
             yield Problem(f"{path}/{name}", "bad-constraint", "a number is expected here.")
-    pattern = one.get("pattern")
-    if pattern is not None:
-        yield from _pattern_problems(pattern, f"{path}/pattern")
+    if "pattern" in one:
+        yield from _pattern_problems(one["pattern"], f"{path}/pattern")
 
 
 def _pattern_problems(pattern: Any, path: str) -> Iterator[Problem]:
-    if not isinstance(pattern, str) or len(pattern) > 1000:
+    if not isinstance(pattern, str) or len(pattern) > patterns.TEXT_MAX:
         yield Problem(path, "bad-pattern", "a regular expression of at most 1,000 characters is expected here.")
         return
-    if re.search(r"\(\?[=!<]|\\[1-9]|\(\?P=", pattern):
+    if re.search(r"\(\?(=|!|<[=!]|P=)|\\[1-9]", pattern):
         message = "looking ahead or back and referring back are not understood everywhere; write it without."
         yield Problem(path, "bad-pattern", message)
         return
+    if patterns.weight(pattern) > patterns.WEIGHT_MAX:
+        message = "its repetitions, written out, are too many to be run on every event; use 'maxLength' for the length."
+        yield Problem(path, "bad-pattern", message)
+        return
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
+        patterns.compiled(pattern)
+    except ValueError:
         yield Problem(path, "bad-pattern", "it is not a regular expression.")
 
 

@@ -55,7 +55,7 @@ def from_json_value(type_: Any, value: Any, path: str) -> Any:
         return value
     try:
         return _from_text(name, what, value)
-    except (ValueError, InvalidOperation):
+    except (ValueError, OverflowError, InvalidOperation):  # OverflowError: a time that is before the year 1 in UTC
         expected = {"date": "a date like 2026-05-31", "uuid": "a UUID", "decimal": "a decimal number"}.get(name or "")
         expected = expected or ("base64" if name is None else "a time like 2026-05-01T09:30:00Z")
         raise InputError(f"field {path} must be {expected}.") from None

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from schemas import avsc
 from schemas.avsc import label, shown
-from schemas.contract import CONSTRAINTS
+from schemas.contract_form import CONSTRAINTS
 from schemas.errors import InputError
 
 Kind: TypeAlias = Literal[

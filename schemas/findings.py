@@ -5,10 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from heapq import nlargest
+from itertools import islice
+from typing import Final, Literal, TypeAlias
 
 Severity: TypeAlias = Literal["error", "warning", "notice"]
 """An error is refused; a warning should be mended; a notice asks for nothing, it is good to know."""
+
+FINDINGS_MAX: Final = 200
+"""What is said of one file at most: enough for a person, and a hostile file has no end."""
+
+_WORD_MAX: Final = 60
+_KNOWN_MAX: Final = 1_000
+_COMPARED_MAX: Final = 20
+_NEAR: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,21 @@ class Finding:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the known name nearest to ``name``, or an empty string; to append to a sentence."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """`` Did you mean 'x'?`` for the known name nearest to ``name``, or an empty string; to append to a sentence.
+
+    Names come from anywhere, and comparing two takes the product of their lengths: long names, and known ones behind
+    the first thousand, are left out, and only those with the most letters in common are compared letter by letter."""
+    if len(name) > _WORD_MAX:
+        return ""
+    matcher = difflib.SequenceMatcher(b=name)
+    likely = []
+    for one in islice(known, _KNOWN_MAX):
+        matcher.set_seq1(one)
+        if len(one) <= _WORD_MAX and matcher.real_quick_ratio() >= _NEAR and matcher.quick_ratio() >= _NEAR:
+            likely.append((matcher.quick_ratio(), one))
+    near = []
+    for _, one in nlargest(_COMPARED_MAX, likely):
+        matcher.set_seq1(one)
+        near.append((matcher.ratio(), one))
+    score, nearest = max(near, default=(0.0, ""))
+    return f" Did you mean '{nearest}'?" if score >= _NEAR else ""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from schemas import avsc
 from schemas.avsc import Problem, shown
 from schemas.checker import checker, faults, kind
 from schemas.contract import Contract, checked_contract, promise_problems, read_bytes
+from schemas.contract_form import CONTRACT, EXAMPLE_TEXT_MAX, EXAMPLES_MAX, FIELD, FOREIGN, Form, form_of
 from schemas.datum import from_json_value
 from schemas.errors import InputError
-from schemas.findings import Finding
+from schemas.findings import FINDINGS_MAX, Finding, did_you_mean
 from schemas.replacement import replacement_problems
+from schemas.rules import CONTRACT_RULES
 
-WARNINGS = frozenset(
-    {"not-past-tense", "no-contact", "personal-key", "file-place", "key-differs", "sunset-passed", "not-announced"}
-)
+WARNINGS = frozenset(rule.id for rule in CONTRACT_RULES if rule.severity == "warning")
 
 _PERSONAL_WORDS = {
     "email": "email", "mail": "email", "phone": "phone", "mobile": "phone", "name": "name", "firstname": "name",
@@ -76,7 +77,7 @@ def lint_file(file: Path) -> Linted:
     except InputError:
         return Linted(file=file, findings=tuple(lint(file)))
     structural, promised = _contract_problems(schema)
-    found = _findings(str(file), [*structural, *promised, *_further_problems(schema, structural, str(file))])
+    found = _findings(str(file), [*structural, *promised, *_further_problems(schema, structural, promised, str(file))])
     fits = not promised and all(problem.rule == "bytes-decimal" for problem in structural)
     return Linted(file=file, findings=tuple(found), contract=checked_contract(schema, str(file)) if fits else None)
 
@@ -138,7 +139,7 @@ def _findings(file: str, problems: Iterable[Problem]) -> list[Finding]:
 
 def _found(schema: Any, file: str) -> list[Finding]:
     structural, promised = _contract_problems(schema)
-    return _findings(file, [*structural, *promised, *_further_problems(schema, structural, file)])
+    return _findings(file, [*structural, *promised, *_further_problems(schema, structural, promised, file)])
 
 
 def _contract_problems(schema: Any) -> tuple[list[Problem], list[Problem]]:
@@ -150,7 +151,7 @@ def _contract_problems(schema: Any) -> tuple[list[Problem], list[Problem]]:
     return structural, [] if broken else promise_problems(schema)
 
 
-def _further_problems(schema: Any, structural: list[Problem], file: str) -> Iterator[Problem]:
+def _further_problems(schema: Any, structural: list[Problem], promised: list[Problem], file: str) -> Iterator[Problem]:
     """What a contract of ours has to keep beyond being one."""
     if any(problem.rule != "bytes-decimal" for problem in structural):
         return
@@ -158,9 +159,10 @@ def _further_problems(schema: Any, structural: list[Problem], file: str) -> Iter
         return
     yield from _event_problems(schema)
     yield from _name_problems(schema)
-    yield from _type_problems(schema, "")
+    yield from islice(_type_problems(schema, ""), FINDINGS_MAX)
     whole = avsc.resolved(schema)
-    yield from _value_problems(whole, "", set())
+    if not any(problem.rule in ("bad-attribute", "bad-constraint", "bad-pattern") for problem in promised):
+        yield from islice(_value_problems(whole, "", set()), FINDINGS_MAX)  # constraints that can be relied on
     if file.endswith(".avsc"):
         yield from _place_problems(Path(file), whole["name"])
 
@@ -212,9 +214,21 @@ def _types(type_: Any, path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
             yield from _types(type_["type"], f"{path}/type")
 
 
+def _attribute_problems(type_: Mapping[str, Any], path: str, form: Form) -> Iterator[Problem]:
+    """Attributes that nobody knows: misspelt ones of ours would have no effect."""
+    known = form.attributes
+    for name in type_:
+        if name not in known and not FOREIGN.search(name):
+            message = f"{shown(name)} is not known here.{did_you_mean(name, known)}"
+            if not message.endswith("?"):
+                message += " Attributes of other tools have a dot or a dash in their name."
+            yield Problem(path + avsc.pointer(name), "unknown-attribute", message)
+
+
 def _type_problems(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
     count = 0
     for type_, here in _types(schema, path):
+        yield from _attribute_problems(type_, here, form_of(type_) if here else CONTRACT)
         if type_["type"] not in ("record", "error"):
             continue
         if here and not _is_text(type_.get("doc")):
@@ -234,6 +248,7 @@ def _type_problems(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def _field_problems(one: Mapping[str, Any], place: str) -> Iterator[Problem]:
+    yield from _attribute_problems(one, place, FIELD)
     if not _is_text(one.get("doc")):
         message = f"the field {shown(one['name'])} needs a 'doc': one sentence that says what it means."
         yield Problem(f"{place}/doc", "no-doc", message)
@@ -277,8 +292,16 @@ def _value_problems(type_: Any, path: str, seen: set[int]) -> Iterator[Problem]:
         elif isinstance(one.get("default"), str) and one["default"][:1] in ("{", "["):
             message = "a text that looks like JSON is refused as a default by some registries (Apicurio); use another."
             yield Problem(f"{place}/default", "json-like-default", message)
-        examples = one.get("examples")
-        for number, example in enumerate(examples if isinstance(examples, list) else ()):
+        examples = one.get("examples", [])
+        if len(examples) > EXAMPLES_MAX:
+            message = f"a field has at most {EXAMPLES_MAX} examples; the first one is used most."
+            yield Problem(f"{place}/examples", "bad-example", message)
+            continue
+        for number, example in enumerate(examples):
+            if isinstance(example, str) and len(example) > EXAMPLE_TEXT_MAX:
+                message = f"an example has at most {EXAMPLE_TEXT_MAX:,} characters."
+                yield Problem(f"{place}/examples/{number}", "bad-example", message)
+                continue
             fault = _example_fault(one, example)
             if fault:
                 yield Problem(f"{place}/examples/{number}", "bad-example", f"the example does not fit: {fault}.")
@@ -317,7 +340,7 @@ def _example_fault(one: Mapping[str, Any], example: Any) -> str:
         value = from_json_value(one["type"], example, one["name"])
     except InputError as error:
         return str(error).rstrip(".")
-    found = faults({"type": "record", "name": "Example", "fields": [one]}, {one["name"]: value})
+    found = faults({"type": "record", "name": "Example", "fields": [one]}, {one["name"]: value}, most=1)
     return found[0].rstrip(".") if found else ""
 
 

@@ -66,11 +66,12 @@ def test_a_block_whose_markers_are_gone_is_one_sentence() -> None:
 def test_check_writes_nothing_and_exits_3_when_something_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme, reference = tmp_path / "README.md", tmp_path / "REFERENCE.md"
+    readme, reference, rules = (tmp_path / name for name in ("README.md", "REFERENCE.md", "RULES.md"))
     readme.write_text(README.replace("| Delivered |", "| Delivred |"))
     monkeypatch.setattr(docs, "ROOT", tmp_path)
     monkeypatch.setattr(docs, "README", readme)
     monkeypatch.setattr(docs, "REFERENCE", reference)
+    monkeypatch.setattr(docs, "RULES", rules)
     before = readme.read_text()
     asked = CliRunner().invoke(docs.main, ["--check"])
     assert (asked.exit_code, readme.read_text(), reference.exists()) == (3, before, False)
@@ -192,7 +193,7 @@ def functions(file: str) -> frozenset[str]:
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "ops/REFERENCE.md"])
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "ops/REFERENCE.md", "ops/RULES.md"])
 def test_relative_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
     text = path.read_text(encoding="utf-8")

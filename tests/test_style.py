@@ -25,6 +25,7 @@ WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 TOP_LEVEL = {
     "pyproject.toml", "producers", "consumers", "schemas", "connectors", "ops", "tests", "docker-compose.yml",
     "README.md", "Makefile", "CHANGELOG.md", "LICENSE", "backbone.toml", "requirements.lock", "requirements-dev.lock",
+    "backbone.schema.json",
     "requirements-peers.lock", ".ci", ".git", ".gitignore",
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from consumers.loader import check_text
 from consumers.rehearsal import rehearse
 from consumers.routes import body_fields
 from ops.catalog.describe import describe_action
-from ops.catalog.editor_schema import FILE
+from ops.catalog.subscription_schema import FILE
 from schemas.contract import Contract, Contracts
 from schemas.errors import InputError
 from schemas.findings import did_you_mean

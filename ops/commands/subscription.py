@@ -1,4 +1,4 @@
-"""``backbone subscription list | new | check | test | preview | schema``: the analyst's side of subscriptions."""
+"""``backbone subscription list | new | check | test | preview``: the analyst's side of subscriptions."""
 
 from __future__ import annotations
 
@@ -283,27 +283,6 @@ def preview(app: App, file: str, limit: int, starting: str | None) -> None:
     ]
     app.screen.rows("subscription.preview", rows, columns, empty="No event here is for this subscription.")
     app.screen.say(f"Read {seen.records:,} records, {seen.not_ours:,} not for {loaded.name}. Nothing was sent.")
-
-
-@subscription.command()
-@click.option("--check", "checking", is_flag=True, help="Write nothing; exit 3 if the file is not current.")
-@screen_options
-@click.pass_obj
-def schema(app: App, checking: bool) -> None:
-    """Write the JSON Schema that lets editors complete and check subscription files."""
-    from ops.catalog.editor_schema import FILE, editor_schema, stale
-    from schemas.errors import BackboneError
-
-    folder = app.project.subscriptions
-    if checking:
-        app.screen.findings("subscription.schema", stale(app.contracts, app.connection_types, folder), checked=FILE)
-        return
-    path = folder / FILE
-    try:
-        path.write_text(editor_schema(app.contracts, app.connection_types), encoding="utf-8")
-    except OSError as error:
-        raise BackboneError(f"{path} cannot be written: {error.strerror or 'input/output error'}.") from None
-    app.screen.document("subscription.schema", {"file": str(path)}, lambda data: str(data["file"]))
 
 
 def _paths(app: App, files: tuple[str, ...]) -> list[Path]:

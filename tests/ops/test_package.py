@@ -36,8 +36,8 @@ TAKEN = {
     "producers.kafka", "producers.memory", "producers.payload", "producers.pending", "producers.publisher",
     "producers.settings", "producers.settled", "producers.uuid7", "schemas.avsc", "schemas.checker", "schemas.codec",
     "schemas.contract", "schemas.datum", "schemas.duration", "schemas.envelope", "schemas.errors", "schemas.event",
-    "schemas.compatibility", "schemas.findings", "schemas.lint", "schemas.references", "schemas.registry", "schemas.replacement",
-    "schemas.registry_local", "schemas.schema_cache", "schemas.walk", "schemas.write",
+    "schemas.compatibility", "schemas.findings", "schemas.lint", "schemas.references", "schemas.registry",
+    "schemas.replacement", "schemas.registry_local", "schemas.schema_cache", "schemas.walk", "schemas.write",
 }  # fmt: skip
 
 

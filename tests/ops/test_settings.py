@@ -13,6 +13,7 @@ from connectors.connector import connector_types
 from connectors.pacing import Quota, Rate
 from ops.installation_key import made_key
 from ops.project_file import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS
+from ops.rules import RULES
 from ops.settings import Project, load_project, redacted_url, resolve
 from producers.kafka import PINNED
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
@@ -97,7 +98,8 @@ def test_a_mistake_is_one_sentence_with_file_and_key_and_never_the_secret(
     with pytest.raises(InputError) as caught:
         project(tmp_path, text)
     sentence = str(caught.value)
-    assert "backbone.toml" in sentence
+    assert sentence.startswith(f"{tmp_path / 'backbone.toml'}: ")
+    assert sentence.rpartition(" [")[2].removesuffix("]") in RULES
     assert words in sentence
     assert "hunter2" not in sentence
     assert "\n" not in sentence

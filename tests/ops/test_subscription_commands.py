@@ -118,14 +118,6 @@ def test_list_shows_the_files_without_a_cluster_and_says_so(project: Path) -> No
     assert "What is attached is not known" in document["warnings"][0]
 
 
-def test_schema_is_written_beside_the_files_and_checked(project: Path) -> None:
-    assert backbone("subscription", "schema", "--check").code == 3
-    assert backbone("subscription", "schema").code == 0
-    assert backbone("subscription", "schema", "--check").code == 0
-    schema = json.loads((project / "subscriptions" / "subscription.schema.json").read_text())
-    assert "billing.InvoiceCreated" in json.dumps(schema["$defs"]["Event"])
-
-
 def test_preview_needs_the_cluster(project: Path) -> None:
     write(project, "alerts")
     assert backbone("subscription", "preview", "alerts").code == 8

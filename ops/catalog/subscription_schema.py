@@ -6,15 +6,13 @@ expressions is beyond JSON Schema: any text that holds ``{{`` is accepted, and `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from connectors.connector import Action, ConnectorType
 from consumers.subscription_file import SubscriptionForm
-from schemas.contract import PERSONAL_DATA_CLASSES, Contracts
-from schemas.findings import Finding
+from schemas.contract import Contracts
+from schemas.contract_form import PERSONAL_DATA_CLASSES
 
 FILE = "subscription.schema.json"
 """Its name, beside the subscription files."""
@@ -22,11 +20,9 @@ FILE = "subscription.schema.json"
 _EXPRESSION = {"type": "string", "pattern": "\\{\\{"}
 
 
-def editor_schema(contracts: Contracts, connections: Mapping[str, ConnectorType]) -> str:
-    """The schema as text; the same for the same project."""
+def subscription_schema(contracts: Contracts, connections: Mapping[str, ConnectorType]) -> dict[str, Any]:
+    """The schema; the same for the same project."""
     schema = SubscriptionForm.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["$comment"] = "Generated: backbone subscription schema"
     definitions = schema["$defs"]
     business = [name for name in contracts if not name.startswith("backbone.")]
     domains = sorted({name.rpartition(".")[0] + ".*" for name in business})
@@ -43,20 +39,7 @@ def editor_schema(contracts: Contracts, connections: Mapping[str, ConnectorType]
     definitions["PersonalDataForm"]["properties"]["allow"]["items"] = {"enum": classes}
     schema["properties"]["connection"] |= {"enum": sorted(connections)}
     schema["allOf"] = [_for_connection(name, connector, definitions) for name, connector in sorted(connections.items())]
-    return json.dumps(schema, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
-
-
-def stale(contracts: Contracts, connections: Mapping[str, ConnectorType], folder: Path) -> list[Finding]:
-    """A finding if the file beside the subscriptions is not what would be generated."""
-    path = folder / FILE
-    try:
-        current = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError):
-        current = ""
-    if current == editor_schema(contracts, connections):
-        return []
-    message = "It is not current. Write it: backbone subscription schema"
-    return [Finding(file=str(path), path="", rule="stale", message=message)]
+    return schema
 
 
 def _for_connection(name: str, connector: ConnectorType, definitions: dict[str, Any]) -> dict[str, Any]:
