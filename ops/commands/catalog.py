@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.app import App, screen_options
+from ops.commands.data_map import personal_data
 from ops.screen import Column
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 @click.group(no_args_is_help=True)
 def catalog() -> None:
     """What there is: events with their fields, connections with their actions, and who uses them."""
+
+
+catalog.add_command(personal_data)
 
 
 @catalog.command()
