@@ -175,7 +175,12 @@ class Action:
 
     For ``send: latest``: ``about`` are the fields of the body that belong to *what* it is about, as the entity does
     (sql: the table); ``fields_in`` is the field that holds the fields which merge one by one (sql: ``row``), None
-    where they are the body's own."""
+    where they are the body's own.
+
+    For ``backbone erase``: ``erased_by`` is the action that takes away for good what this one has made of a person; it
+    is asked with the same entity and ``about`` (one field at most), and doing it twice does no harm. Empty: this vendor
+    cannot, a person has to. ``by_reference`` is the body's field that takes the vendor's own id of what is to be
+    erased (the reference of its receipt), where the entity does not say which (Slack: one message)."""
 
     name: str
     body: type[BaseModel]
@@ -183,6 +188,8 @@ class Action:
     order_matters: bool = False
     about: tuple[str, ...] = ()
     fields_in: str | None = None
+    erased_by: str = ""
+    by_reference: str = ""
 
 
 class Fake(Protocol):

@@ -11,6 +11,7 @@ key                                  value                                      
 ``subscription|NAME|start|T/P``      Start of partition P of topic T: pending or started         attach, workers
 ``subscription|NAME|leave``          Leave: our workers stay out of the group until then         rewind
 ``connection|NAME``                  State of a vendor connection                                people, workers
+``erased|HASH``                      ErasedPerson: events that arrived before are not sent       erase
 ===================================  ==========================================================  ================
 
 State, start and leave have keys of their own so that nobody has to read, modify and write what another one writes.
@@ -25,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, TypeVar
+
+from consumers.erased import Erased, ErasedPerson
 
 TOPIC = "backbone.control"
 T = TypeVar("T")
@@ -108,18 +111,22 @@ class ControlSnapshot:
     subscriptions: Mapping[str, AttachedSubscription]
     connections: Mapping[str, State]
     detached: Mapping[str, AttachedSubscription]
+    erased: Mapping[str, ErasedPerson] = field(default_factory=dict)
 
 
 class Control:
-    """The fold of the topic: feed it every record in order, ask for a snapshot. Not thread-safe."""
+    """The fold of the topic: feed it every record in order, ask for a snapshot. Not thread-safe, but for ``erased``,
+    which others may look into meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, erased: Erased | None = None) -> None:
         self._subscriptions: dict[str, AttachedSubscription] = {}
         self._connections: dict[str, State] = {}
+        self._erased = erased or Erased()
         self.unreadable = 0
 
     def apply(self, key: bytes | None, value: bytes | None) -> str | None:
-        """Take one record in; the name of the subscription or connection it was about, None if it cannot be read."""
+        """Take one record in; the name of the subscription or connection it was about, None if it was about neither
+        or cannot be read."""
         try:
             kind, name, *rest = (key or b"").decode().split("|")
             content = None if value is None else json.loads(value)
@@ -129,6 +136,10 @@ class Control:
                 else:
                     self._connections[name] = _of(State, content)
                 return name
+            if kind == "erased" and not rest:
+                events = () if content is None else tuple(content["events"])
+                self._erased.put(name, None if content is None else _of(ErasedPerson, content | {"events": events}))
+                return None
             if kind == "subscription":
                 self._subscriptions[name] = _changed(
                     self._subscriptions.get(name, AttachedSubscription(name=name)), rest, content
@@ -145,6 +156,7 @@ class Control:
             subscriptions={n: s for n, s in sorted(self._subscriptions.items()) if s.definition is not None},
             connections=dict(self._connections),
             detached={n: s for n, s in sorted(self._subscriptions.items()) if s.definition is None},
+            erased=self._erased.people,
         )
 
 
@@ -250,7 +262,12 @@ def connection_record(name: str, state: State | None) -> ControlRecord:
     return _record(f"connection|{name}", state)
 
 
-def _record(key: str, content: Definition | State | Start | Leave | None) -> ControlRecord:
+def erased_record(mark: str, person: ErasedPerson) -> ControlRecord:
+    """The record that says who was erased, and when."""
+    return _record(f"erased|{mark}", person)
+
+
+def _record(key: str, content: Definition | State | Start | Leave | ErasedPerson | None) -> ControlRecord:
     value = None if content is None else json.dumps(asdict(content), ensure_ascii=False, sort_keys=True).encode()
     return key.encode(), value
 

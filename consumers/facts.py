@@ -76,11 +76,11 @@ class DeadLettered:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterClosed:
-    """An open dead letter was closed: its event was delivered after all, or a person discarded it."""
+    """An open dead letter was closed: its event was delivered after all, or a person discarded it, or was erased."""
 
     subscription: str
     origin: str
-    how: Literal["delivered", "discarded", "superseded"]
+    how: Literal["delivered", "discarded", "erased", "superseded"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -23,14 +24,16 @@ from consumers.batches import Batch, Batches
 from consumers.commits import Commits, Drain
 from consumers.control import inbox_topic
 from consumers.deadletter import DeadLetter, letter_of
+from consumers.erased import Erased
+from consumers.erasure import Unseal, asked
 from consumers.heartbeat import HELD_MAX, SubscriptionView
 from consumers.holding import held_lanes, parked_keys
-from consumers.inbox import parse_inbox
+from consumers.inbox import inbox_record, parse_inbox
 from consumers.lanes import Lane, LaneKey, Lanes
 from consumers.merging import MERGED_MAX, can_merge, merged, without
 from consumers.offsets import METADATA_BYTES_MAX, Ended, Entry
 from consumers.parking import PARKED_KEYS_MAX, ParkedKeys
-from consumers.pipeline import NotOurs, Projection, Refused, ToDeliver, Wanted
+from consumers.pipeline import NotOurs, OfErased, Projection, Refused, ToDeliver, Wanted
 from consumers.receipts import TOPIC, RangeSettled, Receipt, ReceiptOutcome
 from consumers.settlement import (
     DeadOutcome,
@@ -49,7 +52,7 @@ from consumers.settlement import (
 from consumers.subscription import Subscription
 from consumers.work import Limits, Partition, Work
 from schemas.codec import SchemaWanted
-from schemas.event import Origin, Record
+from schemas.event import Event, Origin, Record
 
 PREPARE_MAX = 500
 """Works looked at in one go: nothing stands still for longer while a backlog is not ours."""
@@ -91,13 +94,15 @@ def _redrives(work: Work, outcome: DeadOutcome) -> int:
     """How often the letter of a work was redriven so far; parked again is not tried again."""
     if work.order is None:
         return 0
-    return work.order.redrives + (work.order.kind == "redrive" and outcome != "parked")
+    is_redriven = work.order.kind == "redrive" or work.order.letter is not None
+    return work.order.redrives + (is_redriven and outcome != "parked")
 
 
 class Flow:
     """See the module. ``receipts``: whether settled deliveries leave receipts (not where a subscription reads the
-    backbone's own topics). ``accept`` rejections pass before the guard counts. ``wall`` answers seconds since the
-    epoch, ``chance`` a number in [0, 1)."""
+    backbone's own topics). ``erased`` are the people of whom nothing is sent, as the pipeline knows them too;
+    ``unseal`` opens what an erasure in the inbox asks (None for one that was sealed with another key). ``accept``
+    rejections pass before the guard counts. ``wall`` answers seconds since the epoch, ``chance`` a number in [0, 1)."""
 
     def __init__(
         self,
@@ -111,6 +116,8 @@ class Flow:
         wall: Callable[[], float] = time.time,
         accept: int = 0,
         receipts: bool = True,
+        erased: Erased | None = None,
+        unseal: Unseal | None = None,
     ) -> None:
         self.settled_records = self.settled_bytes = 0
         self.stop_reason = ""
@@ -120,6 +127,10 @@ class Flow:
         self._inbox = inbox_topic(subscription.name)
         self._observe, self._limits, self._chance, self._wall = observer, limits, chance, wall
         self._receipts = receipts
+        self._erased = erased if erased is not None and receipts else Erased()
+        self._unseal = unseal
+        # erasing twice does no harm, so an answer that was lost is asked for again whatever the policy
+        self._erasing_policies = replace(self._policies, on_unknown="resend")
         self._partitions: dict[Place, Partition] = {}
         self._lanes: Lanes[Work] = Lanes()
         self._lines: dict[LaneKey, deque[Work]] = {}
@@ -260,16 +271,29 @@ class Flow:
             self._not_ours(partition, entry, record)
             return 1
         order, origin = found
-        if order.kind == "discarded":
-            self._letter_closed(origin, "discarded")
+        if order.kind in ("discarded", "erased"):
+            self._letter_closed(origin, order.kind)
+        work = Work(partition, entry, origin, order)
+        if order.kind == "erase":
+            self._take_erasure(work)
         self._background_open += 1
         # The partition number is the inbox record's: where the key's live events go now, should that have changed.
-        key = origin.offset if origin.key is None else origin.key
-        self._add(Work(partition, entry, origin, order), (origin.topic, record.partition, key))
+        key = work.record.offset if work.record.key is None else work.record.key
+        self._add(work, (origin.topic, record.partition, key))
         if not self._background_full and self._background_open >= self._background_max:
             self._background_full = True
             self._pause_inbox(True)
         return 0
+
+    def _take_erasure(self, work: Work) -> None:
+        """Open what is asked. The mark comes along: from here on nothing older of the person is sent by this process,
+        also where it has not yet come by ``backbone.control``."""
+        assert work.order is not None
+        erasure = work.erasure = None if self._unseal is None else self._unseal(work.order.sealed)
+        if erasure is not None:
+            self._erased.put(erasure.mark, erasure.person)
+            if erasure.key is not None:
+                work.record = replace(work.record, key=erasure.key.encode("utf-8", "surrogateescape"))
 
     @property
     def _background_max(self) -> int:
@@ -354,13 +378,27 @@ class Flow:
         """The head of a busy lane ready to be sent, with what it carries; None when there is nothing to send (yet)."""
         head = lane.queue[0]
         carrier = next((work for work in lane.queue if head in work.merged), None) if self._merges else None
-        if carrier is not None:
+        if carrier is not None and self._erased.fields and any(map(self._is_erased, (*carrier.merged, carrier))):
+            self._take_apart(carrier)
+        elif carrier is not None:
             return carrier  # it was formed before and is tried again as it is
-        if head.order is not None and head.order.kind == "discarded":
+        if head.order is not None and head.order.kind in ("discarded", "erased"):
             self._open_one(head)  # whatever it is: also if it cannot be read
-            self._skip(head, "discarded")
+            self._skip(head, head.order.kind)
+            return None
+        if head.order is not None and head.order.kind == "erase":
+            return head if self._asked(head) else None
+        if self._erased.is_blind_to(self._subscription.routes):
+            self.stop(
+                "somebody was erased with an installation key that this process does not have, so it cannot tell whose "
+                f"events must not be sent. Give it that key, then: backbone subscription resume {self._name}"
+            )
             return None
         if not self._project(head):
+            return None
+        if self._is_erased(head):
+            self._open_one(head)
+            self._skip(head, "erased")
             return None
         if self._parks and self._stays_parked(head):
             self._open_one(head)
@@ -375,6 +413,41 @@ class Flow:
         if self._merges and not head.alone and not head.attempts.count:
             return self._merged(lane)
         return head
+
+    def _asked(self, work: Work) -> bool:
+        """Make an erasure ready to be sent; False when it is over, or nothing goes on here."""
+        assert work.order is not None
+        if work.ready is not None:
+            return True
+        if work.erasure is None:
+            self.stop(
+                f"an erasure of the change {work.order.change} is sealed with an installation key that this process "
+                f"does not have. Give it that key, then: backbone subscription resume {self._name}"
+            )
+            return False
+        made = asked(work.erasure, self._subscription, work.order, work.record, place=self._inbox_place(work))
+        if isinstance(made, Refused):
+            self._open_one(work)
+            self._set_aside([work], made.kind, made.rejected.reason, made.rejected.detail, made.event_type)
+            return False
+        work.ready, work.delivery = made, made.delivery
+        return True
+
+    def _is_erased(self, work: Work) -> bool:
+        """Whether its person was erased since it was projected."""
+        if not self._erased.fields or work.ready is None:
+            return False
+        return self._erased.holds(work.ready.event.data, work.record.timestamp)
+
+    def _take_apart(self, carrier: Work) -> None:
+        """Works that would go as one go one by one."""
+        for work in (*carrier.merged, carrier):
+            work.alone = True
+            work.delivery = None if work.ready is None else work.ready.delivery
+        carrier.merged = []
+
+    def _inbox_place(self, work: Work) -> Origin:
+        return Origin(*work.partition.place, work.entry.offset)
 
     @property
     def _merges(self) -> bool:
@@ -391,6 +464,8 @@ class Flow:
             assert newest is not None
             action = self._actions[newest.action]
             if not action.upsert or not isinstance(self._projected(work), ToDeliver) or work.ready is None:
+                break
+            if self._is_erased(work):
                 break
             if not can_merge(newest, work.ready.delivery, action):
                 break
@@ -433,6 +508,9 @@ class Flow:
                     # A person sent it again and no route is for it any more: that is the end of it.
                     self._open_one(work)
                     self._skip(work, "superseded")
+            case OfErased():
+                self._open_one(work)
+                self._skip(work, "erased", event=projection.event, event_type=projection.event_type)
             case Wanted():
                 if self._effects.is_missing(projection.schema):
                     self._open_one(work)
@@ -489,7 +567,7 @@ class Flow:
             decision = decide(
                 outcome,
                 work.attempts,
-                self._policies,
+                self._policies if work.erasure is None else self._erasing_policies,
                 now=now,
                 alone=len(batch.works) == 1,
                 others_succeed=others_succeed,
@@ -657,11 +735,11 @@ class Flow:
             lane_over=1 + len(older),
         )
 
-    def _skip(self, work: Work, reason: Ended) -> None:
-        """Nothing is sent, on purpose."""
+    def _skip(self, work: Work, reason: Ended, *, event: Event | None = None, event_type: str = "") -> None:
+        """Nothing is sent, on purpose. ``event`` where it was not projected."""
         assert reason in ("expired", "superseded", "discarded", "erased")
-        self._told_settled(work, Skipped(reason), None)
-        self._record(work, reason, "skipped", reason, None, lane_over=1)
+        self._told_settled(work, Skipped(reason), None, event_type)
+        self._record(work, reason, "skipped", reason, None, lane_over=1, event=event, event_type=event_type)
 
     def _record(
         self,
@@ -675,6 +753,7 @@ class Flow:
         merged_into: str | None = None,
         sent: bool = False,
         lane_over: int = 0,
+        event: Event | None = None,
         event_type: str = "",
     ) -> None:
         """Write the receipt, and for a redriven one close its letter; the offset is finished when all is acked.
@@ -683,13 +762,15 @@ class Flow:
         that is closed, which may be what parks the key."""
         work.ended = ended
         # A discarded one was closed by a person; but a redrive that was on its way then may have written it anew.
-        closes = work.order is not None and (
-            work.order.kind == "discarded" or (work.order.kind == "redrive" and outcome in ("delivered", "skipped"))
+        order = work.order
+        closes = order is not None and (
+            order.kind in ("discarded", "erased")
+            or ((order.kind == "redrive" or order.letter is not None) and outcome in ("delivered", "skipped"))
         )
         work.acks = int(self._receipts) + int(closes)
         if closes:
             self._effects.close_letter(
-                work.record.origin, lambda error: self._letter_closing(work, error, lane_over, ended)
+                self._letter_record(work).origin, lambda error: self._letter_closing(work, error, lane_over, ended)
             )
         elif lane_over:
             self._lanes.finish(work.lane, lane_over)
@@ -704,7 +785,7 @@ class Flow:
                     at=wall,
                     first_at=wall if first_at is None or now is None else wall - (now - first_at),
                     attempts=work.attempts.count,
-                    event=None if work.ready is None else work.ready.event,
+                    event=event if work.ready is None else work.ready.event,
                     event_type=event_type,
                     route=None if work.ready is None else work.ready.route,
                     delivery=work.delivery,
@@ -842,7 +923,7 @@ class Flow:
         for work in group:
             first_at = work.attempts.first_at
             letter = letter_of(
-                work.record,
+                self._letter_record(work),
                 outcome=outcome,
                 reason=reason,
                 detail=detail,
@@ -862,6 +943,19 @@ class Flow:
 
             self._effects.write_letter(letter, settled)
 
+    def _letter_record(self, work: Work) -> Record:
+        """What the letter of a work holds, with the origin that is its id. An erasure is no event: its letter is about
+        the order itself, as it stands in the inbox (or stood there when it was set aside before), and parks no key."""
+        order = work.order
+        if order is None or order.kind != "erase":
+            return work.record
+        place = order.letter or self._inbox_place(work)
+        bare = replace(work.record, key=None)
+        written = inbox_record(replace(order, letter=None), bare, partitions=1)
+        return replace(
+            bare, topic=place.topic, partition=place.partition, offset=place.offset, headers=tuple(written.headers)
+        )
+
     def _letter_settled(
         self, work: Work, letter: DeadLetter, error: str | None, event_type: str, lane_over: int
     ) -> None:
@@ -877,7 +971,7 @@ class Flow:
         if not work.partition.live:
             self._closed(work)
             return
-        if self._parks:
+        if self._parks and work.erasure is None:
             self._letter_opened(work)
         self._told_settled(work, Rejected(letter.reason), None, event_type)
         lane = work.lane.key
@@ -909,7 +1003,7 @@ class Flow:
                 f"delivered. Mend it, then: backbone subscription resume {self._name}"
             )
             return
-        self._letter_closed(work.record, "delivered" if ended == "delivered" else "superseded")
+        self._letter_closed(self._letter_record(work), "delivered" if ended == "delivered" else "superseded")
         if work.partition.live and lane_over:
             self._lanes.finish(work.lane, lane_over)
         self._acked(work)

@@ -13,16 +13,21 @@ from schemas.event import Origin, Record
 
 _PREFIX = "inbox-"
 
-InboxKind: TypeAlias = Literal["redrive", "replay", "repair", "discarded"]
+InboxKind: TypeAlias = Literal["redrive", "replay", "repair", "discarded", "erased", "erase"]
 """``redrive``: a dead letter again; ``replay``: what was read before, again; ``repair``: what reconciling found
-missing; ``discarded``: nothing is sent, the dead letter of the origin was closed by a person."""
+missing; ``discarded``: nothing is sent, the dead letter of the origin was closed by a person; ``erased``: the same,
+because the person it is about was erased; ``erase``: the vendor is asked to erase what it got (``consumers.erasure``)
+in the lane of the event at the origin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxOrder:
     """Why a record comes again. ``timestamp`` (ms) and its type are the origin's; ``revision`` is empty unless the
     change means to send something different; ``omit`` are body fields that newer deliveries have sent since;
-    ``redrives`` counts how often the letter was redriven before; ``allow_stale``: it is sent however old it is."""
+    ``redrives`` counts how often the letter was redriven before; ``allow_stale``: it is sent however old it is.
+
+    Of an erasure: ``number`` tells it from the others of its change, ``sealed`` is what is asked, and ``letter`` is the
+    id of its dead letter, if it became one before."""
 
     kind: InboxKind
     change: str
@@ -33,6 +38,9 @@ class InboxOrder:
     omit: tuple[str, ...] = ()
     redrives: int = 0
     allow_stale: bool = False
+    number: int = 0
+    sealed: str = ""
+    letter: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,11 @@ def inbox_record(order: InboxOrder, record: Record, *, partitions: int, grown: b
         add("omit", ",".join(order.omit))
     if order.allow_stale:
         add("stale", "allowed")
+    if order.kind == "erase":
+        add("number", str(order.number))
+        add("sealed", order.sealed)
+    if order.letter is not None:
+        add("letter", str(order.letter))
     partition = order.origin.partition
     if grown and record.key is not None:
         partition = murmur2(record.key) % partitions
@@ -82,18 +95,20 @@ def parse_inbox(record: Record) -> tuple[InboxOrder, Record] | None:
                 theirs.append((name, content))
         if ours["kind"] not in get_args(InboxKind):
             return None
-        topic, partition, offset = ours["origin"].rsplit("/", 2)
         timestamp, _, timestamp_type = ours["timestamp"].partition(" ")
         order = InboxOrder(
             kind=cast("InboxKind", ours["kind"]),
             change=ours["change"],
-            origin=Origin(topic, int(partition), int(offset)),
+            origin=_origin(ours["origin"]),
             timestamp=int(timestamp),
             timestamp_type=timestamp_type,
             revision=ours.get("revision", ""),
             omit=tuple(ours["omit"].split(",")) if ours.get("omit") else (),
             redrives=int(ours.get("redrives", "0")),
             allow_stale=ours.get("stale") == "allowed",
+            number=int(ours.get("number", "0")),
+            sealed=ours.get("sealed", ""),
+            letter=_origin(ours["letter"]) if "letter" in ours else None,
         )
     except (KeyError, ValueError):
         return None
@@ -103,6 +118,11 @@ def parse_inbox(record: Record) -> tuple[InboxOrder, Record] | None:
         timestamp=order.timestamp, timestamp_type=order.timestamp_type,
     )  # fmt: skip
     return order, at_origin
+
+
+def _origin(text: str) -> Origin:
+    topic, partition, offset = text.rsplit("/", 2)
+    return Origin(topic, int(partition), int(offset))
 
 
 def murmur2(key: bytes) -> int:

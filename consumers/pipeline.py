@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from pydantic import ValidationError
 
 from connectors.connector import Delivery, Rejected
+from consumers.erased import Erased
 from consumers.expressions import values
 from consumers.expressions.values import ExpressionFailed
 from consumers.subscription import Projected, Route, Subscription
@@ -58,15 +59,30 @@ class Refused:
     event_type: str
 
 
-Projection: TypeAlias = NotOurs | Wanted | ToDeliver | Refused
+@dataclass(frozen=True, slots=True)
+class OfErased:
+    """It is about a person who was erased after it had arrived: nothing is sent. ``event`` None: it was recognised by
+    its key, its bytes cannot be decoded."""
+
+    event: Event | None
+    event_type: str
+
+
+Projection: TypeAlias = NotOurs | Wanted | ToDeliver | Refused | OfErased
 
 _NOT_OURS: Final = NotOurs()
 
 
 class Pipeline:
-    """Route, decode, project for one subscription. Pure but for the decoder's memory; one thread at a time."""
+    """Route, decode, project for one subscription. Pure but for the decoder's memory; one thread at a time.
+    ``erased`` are the people of whom nothing is sent that arrived before they were erased."""
 
-    def __init__(self, subscription: Subscription, decoder: Reader) -> None:
+    def __init__(self, subscription: Subscription, decoder: Reader, erased: Erased | None = None) -> None:
+        self._erased = erased or Erased()
+        keys: dict[str, set[str]] = {}
+        for contract in subscription.contracts.values():
+            keys.setdefault(contract.topic, set()).add(contract.key)
+        self._key_fields = keys
         self._name = subscription.name
         self._decoder = decoder
         self._routes = dict(subscription.routes)
@@ -99,10 +115,14 @@ class Pipeline:
                 return Wanted(event)
             event_type = self._decoder.event_type(record)
             known = event_type if isinstance(event_type, str) else ""
+            if self._erased.fields and self._has_erased_key(record):
+                return OfErased(None, known)
             return Refused(Rejected(event.code, event.detail), "undecodable", known)
         routes = self._routes.get(event.type)
         if routes is None:
             return _NOT_OURS
+        if self._erased.fields and self._erased.holds(event.data, record.timestamp):
+            return OfErased(event, event.type)
         for route in routes:
             try:
                 if route.fits is not None and not route.fits(event):
@@ -111,6 +131,12 @@ class Pipeline:
                 return _refused(event, route, f"where: {values.failed(error).code}")
             return self._projected(event, route, record, revision)
         return _NOT_OURS
+
+    def _has_erased_key(self, record: Record) -> bool:
+        if record.key is None:
+            return False
+        key = record.key.decode("utf-8", "replace")
+        return self._erased.holds(dict.fromkeys(self._key_fields.get(record.topic, ()), key), record.timestamp)
 
     def _projected(self, event: Event, route: Route, record: Record, revision: str) -> Projection:
         try:
@@ -160,6 +186,11 @@ def idempotency_key(event: Event, end: str) -> str:
     length before it, so no two different sets of parts are written alike."""
     written = f"{_part(event.source)}{_part(event.type)}{_part(event.id)}{end}"
     return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def erasing_key(event: Event, subscription: str, action: str, revision: str) -> str:
+    """The idempotency key of an erasure that goes by this event; ``revision`` names the change and its order."""
+    return idempotency_key(event, f"{_part(subscription)}{_part(action)}{_part(revision)}")
 
 
 def _part(text: str) -> str:

@@ -23,6 +23,8 @@ from consumers.awaited_schemas import AwaitedSchemas
 from consumers.batches import Batch
 from consumers.control import Begin, NoPosition, inbox_topic
 from consumers.deadletter import DeadLetter
+from consumers.erased import Erased
+from consumers.erasure import Unseal
 from consumers.flow import Flow, Reader, Settled
 from consumers.heartbeat import SubscriptionView
 from consumers.kafka import OpenLetters, Owner
@@ -58,7 +60,7 @@ class Runtime:
 
     ``resolve``, ``started`` and ``open_letters`` are called on the Kafka thread (see Owner); ``load_schema`` in a
     worker thread; ``stopped`` on the loop, once, when the subscription cannot go on by itself. ``receipts`` None: it
-    leaves none, for it reads the backbone's own topics."""
+    leaves none, for it reads the backbone's own topics. ``erased`` and ``unseal`` as the flow has them."""
 
     def __init__(
         self,
@@ -76,6 +78,8 @@ class Runtime:
         observer: facts.Observer,
         open_letters: OpenLetters | None = None,
         accept: int = 0,
+        erased: Erased | None = None,
+        unseal: Unseal | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -100,6 +104,8 @@ class Runtime:
             chance=chance,
             accept=accept,
             receipts=receipts is not None,
+            erased=erased,
+            unseal=unseal,
         )
         self._schemas = AwaitedSchemas(
             load=load_schema,

@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from consumers.control import TOPIC, Control, ControlSnapshot
+from consumers.erased import Erased
 from consumers.kafka import FETCH_MAX, error_name
 from producers.client_log import ClientLog
 from schemas.errors import UnreachableError
@@ -19,10 +20,16 @@ from schemas.errors import UnreachableError
 class ControlTail:
     """Follows ``backbone.control`` with a thread of its own, outside any group.
 
-    ``changed`` is called on that thread with the names a batch of records was about, after the view holds them."""
+    ``erased`` is kept current with the marks of erased people. ``changed`` is called on that thread with the names a
+    batch of records was about, after the view holds them."""
 
     def __init__(
-        self, settings: Mapping[str, Any], *, changed: Callable[[frozenset[str]], None], log: logging.Logger
+        self,
+        settings: Mapping[str, Any],
+        *,
+        changed: Callable[[frozenset[str]], None],
+        log: logging.Logger,
+        erased: Erased | None = None,
     ) -> None:
         self._log = ClientLog(log)
         self._consumer = Consumer(
@@ -37,7 +44,7 @@ class ControlTail:
             logger=self._log,
         )
         self._changed = changed
-        self._control = Control()
+        self._control = Control(erased)
         self._lock = threading.Condition()
         self._wanted = self._served = 0
         self._closing = False

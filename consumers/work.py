@@ -13,6 +13,7 @@ from schemas.event import Record
 
 if TYPE_CHECKING:
     from connectors.connector import Delivery
+    from consumers.erasure import Erasure
     from consumers.heartbeat import HeldWhy
     from consumers.inbox import InboxOrder
     from consumers.pipeline import ToDeliver
@@ -83,8 +84,8 @@ class Work:
 
     __slots__ = (
         "acked", "acks", "alone", "attempts", "background", "blocked", "delivery", "doubtful", "ended", "entry",
-        "held_since", "held_why", "lane", "merged", "open", "order", "over", "partition", "ready", "reason", "record",
-        "size",
+        "erasure", "held_since", "held_why", "lane", "merged", "open", "order", "over", "partition", "ready", "reason",
+        "record", "size",
     )  # fmt: skip
 
     lane: Lane[Work]
@@ -94,6 +95,8 @@ class Work:
         self.background = order is not None
         self.size = (len(record.value) if record.value else 0) + (len(record.key) if record.key else 0)
         self.ready: ToDeliver | None = None
+        self.erasure: Erasure | None = None
+        """what the vendor is asked to erase, in place of delivering an event"""
         self.delivery: Delivery | None = None
         """what is asked of the vendor: the projected one, without omitted fields, or the merged one"""
         self.merged: list[Work] = []

@@ -34,6 +34,8 @@ from consumers.control import (
     state_record,
     timestamp,
 )
+from consumers.erased import Erased
+from consumers.erasure import Erasure
 from consumers.heartbeat import EVERY_S, Heartbeat, SubscriptionView, farewell_record, heartbeat_record
 from consumers.heartbeat import TOPIC as HEARTBEAT
 from consumers.open_letters import read_open_letters
@@ -54,9 +56,13 @@ CONTROL_WAIT_S = 20.0
 
 
 class Make(Protocol):
-    """What the composition root gives. ``subscription`` and ``load_schema`` block and are called in threads; all but
+    """What the composition root gives. ``erased`` is kept current by the worker, and what ``pipeline`` makes looks into
+    it; ``unseal`` opens erasures. ``subscription`` and ``load_schema`` block and are called in threads; all but
     ``load_schema`` raise BackboneError with the reason why a subscription cannot run here."""
 
+    @property
+    def erased(self) -> Erased: ...
+    def unseal(self, text: str) -> Erasure | None: ...
     def subscription(self, attached: AttachedSubscription) -> Subscription: ...
     def pipeline(self, subscription: Subscription) -> Pipeline: ...
     def connection(self, name: str) -> Connection: ...
@@ -100,7 +106,7 @@ class Worker:
         self._producer, self._make, self._observe, self._follow = producer, make, observer, follow
         self._limits = limits or Limits()
         self._loop = asyncio.get_running_loop()
-        self._tail = ControlTail(kafka, changed=self._changed_soon, log=logging.getLogger("kafka"))
+        self._tail = ControlTail(kafka, changed=self._changed_soon, log=logging.getLogger("kafka"), erased=make.erased)
         self._running: dict[str, _Running] = {}
         self._stopped_under: dict[str, State] = {}
         self._events: dict[str, asyncio.Event] = {}
@@ -239,6 +245,8 @@ class Worker:
             observer=self._observe,
             open_letters=lambda places: read_open_letters(self._kafka, subscription.dead_topic, places),
             accept=attached.state.accept,
+            erased=self._make.erased,
+            unseal=self._make.unseal,
             limits=self._limits,
         )
         self._running[name] = _Running(runtime, attached.definition, attached.state)

@@ -56,6 +56,7 @@ CATALOG = {
     "search": Entry("ops.commands.catalog:search", "Find something by words."),
     "lineage": Entry("ops.commands.catalog_lineage:lineage", "Which field goes to which field of which vendor."),
     "dependencies": Entry("ops.commands.catalog_lineage:dependencies", "What needs what, and what breaks without it."),
+    "personal-data": Entry("ops.commands.data_map:personal_data", "Which personal data goes where, and what for."),
     "export": Entry("ops.commands.catalog_export:export", "Write the catalogue as AsyncAPI or as web pages."),
 }
 
@@ -81,6 +82,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Change, and change back": {
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),
+        "erase": Entry("ops.commands.erase:erase", "Have vendors erase what they got about a person (a change)."),
         "apply": Entry("ops.commands.apply:apply", "Do a planned change."),
         "undo": Entry("ops.commands.undo:undo", "Take a change back."),
         "change": Entry("ops.commands.change:change", "Changes: planned, running and done."),

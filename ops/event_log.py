@@ -236,12 +236,12 @@ def _event(app: App, found: Event) -> dict[str, Any]:
     from schemas.masking import mask
 
     contract = app.contracts.get(found.type) or app.engine_contracts.get(found.type)
-    key_field = None if contract is None else contract.fields.get(contract.key)
-    is_plain = key_field is not None and key_field.personal_data in (None, "none")
+    is_plain = _is_plain(contract, "" if contract is None else contract.key)
+    subject_is_plain = _is_plain(contract, "" if contract is None else contract.entity)
     extra = {
         name: value
         for name, value in (
-            ("subject", found.subject and (found.subject if is_plain else NOT_SHOWN)),
+            ("subject", found.subject and (found.subject if subject_is_plain else NOT_SHOWN)),
             ("correlation_id", found.correlation_id),
             ("causation_id", found.causation_id),
             ("traceparent", found.traceparent),
@@ -257,6 +257,12 @@ def _event(app: App, found: Event) -> dict[str, Any]:
         "data": to_json(mask(contract, found.data)),
         **extra,
     }
+
+
+def _is_plain(contract: Contract | None, name: str) -> bool:
+    """Whether the value of a field may be shown; what no contract knows may not."""
+    field = None if contract is None else contract.fields.get(name)
+    return field is not None and field.personal_data in (None, "none")
 
 
 def _places_of_topic(app: App, topic: str) -> list[Place]:

@@ -12,6 +12,8 @@ from connectors.breaker import Circuit
 from connectors.connection import Connection, ConnectionState
 from consumers import facts
 from consumers.control import AttachedSubscription
+from consumers.erased import Erased
+from consumers.erasure import Erasure, unsealed
 from consumers.pipeline import Pipeline
 from consumers.receipt_writer import ReceiptWriter
 from consumers.receipts import ReceiptForm, needs_key
@@ -34,6 +36,14 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _key(app: App) -> bytes | None:
+    """The context's installation key; None where it has none: then it can neither hash nor recognise anybody."""
+    try:
+        return app.context.installation_key
+    except InputError:
+        return None
 
 
 CALL_S = 20.0
@@ -62,6 +72,8 @@ class Wiring:
         self._encoder = app.encoder
         self._engine_contracts = engine_contracts()
         self._ledger = built_in(app)
+        self._key = _key(app)
+        self.erased = Erased(self._key)
 
     @property
     def builtin(self) -> dict[str, AttachedSubscription]:
@@ -92,7 +104,12 @@ class Wiring:
         )
 
     def pipeline(self, subscription: Subscription) -> Pipeline:
-        return Pipeline(subscription, self._decoder)
+        erased = None if any(topic.startswith("backbone.") for topic in subscription.topics) else self.erased
+        return Pipeline(subscription, self._decoder, erased)
+
+    def unseal(self, text: str) -> Erasure | None:
+        """What an erasure asks; None where it was sealed with another key than this context's."""
+        return None if self._key is None else unsealed(text, self._key)
 
     def connection(self, name: str) -> Connection:
         """A connection opened with this context's settings; InputError when it has none here."""

@@ -61,7 +61,7 @@ def duration(value: timedelta) -> str:
 
 _COMMAND = re.compile(
     r"\bbackbone (?=(?:status|lag|trace|receipt|deadletter|doctor|event|topic|subscription|connection|run|rewind|apply"
-    r"|undo|change)\b|schema (?:register|check --registry)\b|catalog (?:list|show|dependencies)\b)"
+    r"|undo|change|erase)\b|schema (?:register|check --registry)\b|catalog (?:list|show|dependencies|personal-data)\b)"
 )
 
 

@@ -28,6 +28,7 @@ PROPERTY = re.compile(r"[a-z][a-z0-9_]{0,99}\Z")
 """HubSpot's internal property names."""
 
 CUSTOM_MAX = 1000
+ERASE = "contact.erase"
 
 LIFECYCLE_STAGES = (
     "subscriber",
@@ -94,13 +95,26 @@ class ContactUpsert(BaseModel):
     )
 
 
-def _contact_action(body: type[BaseModel]) -> Mapping[str, Action]:
+class ContactErase(BaseModel):
+    """Deletes the contact for good, with all that hangs on it (HubSpot's GDPR deletion): it cannot be restored there.
+    The contact is found by the connection's unique property, which holds the route's ``entity``; one that is not there
+    any more counts as erased. ``backbone erase`` asks for it; a route may, too."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra={"examples": [{}]}
+    )
+
+
+def _contact_actions(body: type[BaseModel]) -> Mapping[str, Action]:
     # The newest values win, so a later update may pass one that was set aside; redriving that one leaves out what
     # was sent later (staleness, delivery.md section 5).
-    return {"contact.upsert": Action(name="contact.upsert", body=body, upsert=True)}
+    return {
+        "contact.upsert": Action(name="contact.upsert", body=body, upsert=True, erased_by=ERASE),
+        ERASE: Action(name=ERASE, body=ContactErase, upsert=False),
+    }
 
 
-ACTIONS = _contact_action(ContactUpsert)
+ACTIONS = _contact_actions(ContactUpsert)
 """The actions with HubSpot's standard properties only."""
 
 
@@ -129,4 +143,4 @@ def actions_for(table: Mapping[str, JsonValue]) -> Mapping[str, Action]:
         name: (Scalar, Field(None, description="Custom property of this account.")) for name in names
     }
     body = create_model("ContactUpsert", __base__=ContactUpsert, __doc__=ContactUpsert.__doc__, **fields)
-    return _contact_action(body)
+    return _contact_actions(body)

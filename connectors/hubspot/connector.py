@@ -37,6 +37,20 @@ nothing, and an error names nobody             alone: by that error's category; 
 nothing, and no error left                     Unknown(no_result)
 =============================================  =====================================================================
 
+An erasure asks twice: which contacts have these values of the unique property (batch read), then, one by one, for the
+GDPR deletion of each by HubSpot's own id (by another property HubSpot would block an e-mail address it does not know):
+
+=============================================  =====================================================================
+answer                                         outcome
+=============================================  =====================================================================
+batch read names it among what it lacks        Delivered(note = was_not_there)
+batch read does not name it at all             Unknown(no_result)
+batch read: anything but 200 and 207           as for a whole call, above
+deletion: 204                                  Delivered(reference = HubSpot's id)
+deletion: anything else                        as for a whole call of one delivery; those after it in the batch are
+                                               not asked now: Unavailable(not_asked, entity)
+=============================================  =====================================================================
+
 A refresh of the token that is refused (any other 4xx) is Unavailable(refresh_refused, needs_operator).
 
 HubSpot's messages quote values, so none is kept: ``detail`` holds codes, property names and the correlation id.
@@ -46,6 +60,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -55,7 +70,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
-from connectors.hubspot.actions import LIFECYCLE_STAGES, PROPERTY
+from connectors.hubspot.actions import ERASE, LIFECYCLE_STAGES, PROPERTY
 from connectors.hubspot.settings import HubSpotSettings
 from connectors.token import Fresh, Tokens
 from connectors.transport import Answer, Result, Transport, as_json, pause_until, retry_after, unanswered
@@ -94,6 +109,9 @@ PERMANENT = frozenset(
 )
 """Categories of an item's error that will not heal by asking again."""
 
+NOT_ASKED = Unavailable("not_asked", scope="entity", limited=True)
+PURGE_PATH = "/crm/v3/objects/contacts/gdpr-delete"
+"""Documented under this version alone."""
 CHECK_PATH = "/account-info/v3/details"
 TOKEN_PATH = "/oauth/v1/token"
 TOKEN = re.compile(r"[!-~]{1,4096}\Z")
@@ -105,13 +123,13 @@ CORRELATION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 class HubSpot:
     """One HubSpot account (a ``connectors.connector.Connector`` that also ``Checks``)."""
 
-    __slots__ = ("_answered", "_oauth", "_tokens", "_transport", "_unique", "_upsert_path", "pause_until")
+    __slots__ = ("_answered", "_contacts", "_oauth", "_seconds", "_tokens", "_transport", "_unique", "pause_until")
 
     def __init__(self, settings: HubSpotSettings) -> None:
         self.pause_until = 0.0
         self._answered: Mapping[str, str] = {}
         self._unique = settings.unique_property
-        self._upsert_path = settings.upsert_path
+        self._contacts, self._seconds = settings.contacts_path, settings.timeout_s
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         self._tokens: Tokens | None = None
         if settings.token is not None:
@@ -132,7 +150,9 @@ class HubSpot:
         return min(1.0, max(0.0, 1 - int(left) / int(most)))
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Upsert the contacts of the batch in one call."""
+        """Upsert the contacts of the batch in one call, or erase them in one call and one more for each."""
+        if batch[0].action == ERASE:
+            return await self._erase(batch)
         refused: dict[int, Outcome] = {}
         asked: list[Delivery] = []
         inputs: list[dict[str, Any]] = []
@@ -153,13 +173,49 @@ class HubSpot:
         if not inputs:
             return [refused[index] for index in range(len(batch))]
         body = as_json({"inputs": inputs})
-        result = await self._request("POST", self._upsert_path, body)
+        result = await self._request("POST", f"{self._contacts}/batch/upsert", body)
         answered: Iterator[Outcome] = iter(
             [result] * len(asked) if isinstance(result, Unavailable) else classify(result, asked, self._unique)
         )
         if not refused:
             return list(answered)
         return [refused[index] if index in refused else next(answered) for index in range(len(batch))]
+
+    async def _erase(self, batch: Sequence[Delivery]) -> list[Outcome]:
+        wrong = Rejected("invalid_body", "an erasure has no body and an entity")
+        if any(delivery.body or not delivery.entity for delivery in batch):
+            return [wrong if delivery.body or not delivery.entity else NOT_ASKED for delivery in batch]
+        began = time.monotonic()
+        asked = {
+            "idProperty": self._unique,
+            "properties": [self._unique],
+            "inputs": [{"id": delivery.entity} for delivery in batch],
+        }
+        result = await self._request("POST", f"{self._contacts}/batch/read", as_json(asked))
+        if isinstance(result, Unavailable):
+            return [result] * len(batch)
+        found = classify_read(result, batch, self._unique)
+        outcomes: list[Outcome] = []
+        goes_on = True
+        for one in found:
+            if isinstance(one, str):
+                # every call is bounded, all of them together are not: what is left is asked for another time
+                goes_on = goes_on and time.monotonic() - began < self._seconds / 2
+                outcome = await self._purge(one) if goes_on else NOT_ASKED
+                goes_on = goes_on and isinstance(outcome, Delivered)
+            else:
+                outcome = one
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _purge(self, number: str) -> Outcome:
+        """Delete one contact for good, by HubSpot's own id."""
+        result = await self._request("POST", PURGE_PATH, as_json({"objectId": number}))
+        if isinstance(result, Unavailable):
+            return result
+        if not isinstance(result, Answer):
+            return unanswered(result)
+        return Delivered(number) if result.status == 204 else _whole_call(result, result.json(), alone=True)
 
     async def check(self) -> Outcome:
         """Ask for the account's own details: any credential that works may."""
@@ -280,6 +336,31 @@ def classify(result: Result, asked: Sequence[Delivery], unique_property: str) ->
             return [Unknown("not_understood")] * len(asked)
         return _items(document, asked, unique_property)
     return [_whole_call(result, document, alone=len(asked) == 1)] * len(asked)
+
+
+def classify_read(result: Result, asked: Sequence[Delivery], unique_property: str) -> list[str | Outcome]:
+    """Of each delivery whose contact was looked for: HubSpot's id of it, or what came of the question."""
+    if not isinstance(result, Answer):
+        return [unanswered(result)] * len(asked)
+    document = result.json()
+    if result.status not in (200, 207):
+        return [_whole_call(result, document, alone=len(asked) == 1)] * len(asked)
+    if not isinstance(document, dict) or not isinstance(document.get("results"), list):
+        return [Unknown("not_understood")] * len(asked)
+    numbers: dict[str, str] = {}
+    for item in document["results"]:
+        properties = item.get("properties") if isinstance(item, dict) else None
+        if isinstance(properties, dict) and isinstance(item.get("id"), str):
+            numbers[str(properties.get(unique_property))] = item["id"]
+    missing: set[str] = set()
+    errors = document.get("errors")
+    for error in errors if isinstance(errors, list) else []:
+        if isinstance(error, dict) and error.get("category") == "OBJECT_NOT_FOUND":
+            context = error.get("context")
+            ids = context.get("ids") if isinstance(context, dict) else None
+            missing.update(one for one in (ids if isinstance(ids, list) else []) if isinstance(one, str))
+    gone = Delivered(note="was_not_there")
+    return [numbers.get(one.entity) or (gone if one.entity in missing else Unknown("no_result")) for one in asked]
 
 
 def _whole_call(answer: Answer, document: Any, *, alone: bool) -> Outcome:

@@ -26,6 +26,7 @@ from connectors.fake_server import Reply, Request, json_reply
 from connectors.hubspot.actions import LIFECYCLE_STAGES
 
 UPSERT = re.compile(r"/crm/(?:v3/objects|objects/20\d\d-\d\d)/contacts/batch/upsert\Z")
+GDPR_DELETE = re.compile(r"/crm/(?:v3/objects|objects/20\d\d-\d\d)/contacts/gdpr-delete\Z")
 BATCH_READ = re.compile(r"/crm/(?:v3/objects|objects/20\d\d-\d\d)/contacts/batch/read\Z")
 CONTACTS = re.compile(r"/crm/(?:v3/objects|objects/20\d\d-\d\d)/contacts(?:/([^/]+))?\Z")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+\Z")
@@ -58,6 +59,8 @@ class HubSpotFake:
         self._by_unique: dict[tuple[str, str], Contact] = {}
         self._applications: list[tuple[str, str]] = []
         self._traces: set[str] = set()
+        self._made = self._erased = 0
+        self._blocked: set[str] = set()
         self._duplicates = 0
         self._quota_max = 1_000_000
         self._quota_window_s = 10.0
@@ -85,6 +88,7 @@ class HubSpotFake:
             "effects": len(self._by_id),
             "duplicates": self._duplicates,
             "refreshes": self._refreshes,
+            "erased": self._erased,
             "applications": self._applications[first:],
         }
         if query.get("contacts") != "0":
@@ -149,6 +153,8 @@ class HubSpotFake:
             return self._upsert(request, partial) if request.method == "POST" else _error(405, "", "POST only")
         if BATCH_READ.match(path):
             return self._batch_read(request) if request.method == "POST" else _error(405, "", "POST only")
+        if GDPR_DELETE.match(path):
+            return self._purge(request) if request.method == "POST" else _error(405, "", "POST only")
         if path == "/account-info/v3/details" and request.method == "GET":
             account = {"portalId": 62515, "accountType": "STANDARD", "timeZone": "UTC", "companyCurrency": "EUR"}
             return json_reply(200, account | {"additionalCurrencies": [], "uiDomain": "app.hubspot.example"})
@@ -192,6 +198,8 @@ class HubSpotFake:
             email = properties["email"] = properties["email"].lower()
             if not EMAIL.match(email):
                 return "VALIDATION_ERROR", f"Property values were not valid: Email address {email} is invalid"
+            if email in self._blocked:
+                return "VALIDATION_ERROR", f"Property values were not valid: {email} was blocked by a GDPR deletion"
             owner = self._by_unique.get(("email", email))
             if owner is not None and owner is not contact:
                 return "CONFLICT", f"Contact already exists. Existing ID: {owner.id}"
@@ -200,7 +208,8 @@ class HubSpotFake:
             return "VALIDATION_ERROR", f"Property values were not valid: {stage} was not one of the allowed options"
         new = contact is None
         if contact is None:
-            number = str(len(self._by_id) + 101)
+            self._made += 1
+            number = str(self._made + 100)
             contact = Contact(number, {id_property: value, "hs_object_id": number}, now, now, value)
             self._by_id[number] = contact
             self._by_unique["hs_object_id", number] = contact
@@ -232,6 +241,28 @@ class HubSpotFake:
         if trace:
             result["objectWriteTraceId"] = trace
         return result
+
+    # -- erasing ------------------------------------------------------------------------------------------------
+
+    def _purge(self, request: Request) -> Reply:
+        """The GDPR deletion of one contact. An e-mail address that no contact has is blocked from then on."""
+        try:
+            document = json.loads(request.body)
+            name, one = document.get("idProperty") or "hs_object_id", document["objectId"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return _error(400, "VALIDATION_ERROR", "Some required fields were not set: [objectId]")
+        if not isinstance(one, str):
+            return _error(400, "VALIDATION_ERROR", "Invalid input JSON")
+        contact = self._by_unique.get((name, one.lower() if name == "email" else one))
+        if contact is None:
+            if name == "email":
+                self._blocked.add(one.lower())
+                return Reply(204, b"")
+            return _error(404, "OBJECT_NOT_FOUND", "Object not found.")
+        del self._by_id[contact.id]
+        self._by_unique = {key: held for key, held in self._by_unique.items() if held is not contact}
+        self._erased += 1
+        return Reply(204, b"")
 
     # -- reading ------------------------------------------------------------------------------------------------
 

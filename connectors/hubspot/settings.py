@@ -49,16 +49,14 @@ class HubSpotSettings(BaseModel):
         return self
 
     @property
-    def upsert_path(self) -> str:
-        """Path of the batch upsert of contacts in this version of the API."""
-        if self.api_version == "v3":
-            return "/crm/v3/objects/contacts/batch/upsert"
-        return f"/crm/objects/{self.api_version}/contacts/batch/upsert"
+    def contacts_path(self) -> str:
+        """Where contacts are in this version of the API."""
+        return "/crm/v3/objects/contacts" if self.api_version == "v3" else f"/crm/objects/{self.api_version}/contacts"
 
 
 DEPENDENCY: Mapping[str, str] = {
     "vendor": "HubSpot",
-    "api": "CRM objects: contacts, batch upsert",
+    "api": "CRM objects: contacts, batch upsert, batch read, GDPR deletion",
     "version": "2026-03",
     "sunset": "2027-09 (18 months after the version's date)",
     "docs": "https://developers.hubspot.com/docs/api-reference/latest/crm/objects/contacts/batch/upsert-contacts",

@@ -42,4 +42,23 @@ class MessagePost(BaseModel):
     unfurl_links: bool | None = Field(None, description="Whether links show a preview.")
 
 
-ACTIONS: Mapping[str, Action] = {"message.post": Action(name="message.post", body=MessagePost, upsert=False)}
+class MessageDelete(BaseModel):
+    """Deletes a message that this app has posted; one that is not there any more counts as deleted. Replies in its
+    thread stay. ``backbone erase`` asks for it, with the reference that posting it has left in the receipt."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"message": "C0WINS000/1767225600.000001"}]},
+    )
+
+    message: Annotated[str, Field(pattern=r"^[CDGU][A-Z0-9]{1,20}/[0-9]{1,12}\.[0-9]{1,9}$")] = Field(
+        description="Which message: the channel's id and the message's timestamp, as message.post answers them."
+    )
+
+
+ACTIONS: Mapping[str, Action] = {
+    "message.post": Action(name="message.post", body=MessagePost, upsert=False, erased_by="message.delete"),
+    "message.delete": Action(name="message.delete", body=MessageDelete, upsert=False, by_reference="message"),
+}

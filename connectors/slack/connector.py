@@ -1,4 +1,4 @@
-"""Slack messages: one chat.postMessage a delivery, every answer classified.
+"""Slack messages: one chat.postMessage (or chat.delete) a delivery, every answer classified.
 
 ``classify`` as a table. The first fitting line decides; Slack says most of its errors with HTTP 200 (by name: ERRORS).
 
@@ -25,6 +25,8 @@ other 5xx                                              Unknown(server_error): be
                                                        may stand in the channel
 no answer                                              connectors.transport.unanswered
 =====================================================  =============================================================
+
+chat.delete is answered in the same way; ``message_not_found`` is Delivered(note = was_not_there).
 
 A 429 holds the whole connection, not the channel alone: Slack does not say whether the channel or the workspace is
 over its limit, and a lane is a key of ours, not a channel. Were it the entity's, the fourth refusal in a row would
@@ -78,7 +80,7 @@ from connectors.connector import (
     Unavailable,
     Unknown,
 )
-from connectors.slack.actions import MessagePost
+from connectors.slack.actions import MessageDelete, MessagePost
 from connectors.slack.settings import SlackSettings
 from connectors.transport import Answer, Result, Transport, as_json, pause_until, retry_after, unanswered
 
@@ -98,16 +100,19 @@ ERRORS: Mapping[str, str] = {
     "retry_later": "external_channel_migrating request_timeout",
     "unknown": "duplicate_channel_not_found duplicate_message_not_found fatal_error internal_error",
     "rejected": """as_user_not_supported attachment_payload_limit_exceeded blocked_from_dms cannot_reply_to_message
-        channel_not_found invalid_arg_name invalid_arguments invalid_array_arg invalid_attachments invalid_blocks
-        invalid_blocks_format invalid_charset invalid_form_data invalid_metadata_format invalid_metadata_schema
-        invalid_post_type is_archived is_inactive markdown_text_conflict message_limit_exceeded messages_tab_disabled
-        metadata_must_be_sent_from_app metadata_too_large missing_post_type msg_blocks_too_long msg_too_long no_text
-        not_in_channel slack_connect_canvas_sharing_blocked slack_connect_file_link_sharing_blocked team_not_found
-        thread_locked too_many_attachments too_many_contact_cards user_not_found""",
+        cant_delete_message channel_not_found compliance_exports_prevent_deletion invalid_arg_name
+        invalid_arguments invalid_array_arg invalid_attachments invalid_blocks invalid_blocks_format
+        invalid_charset invalid_form_data invalid_metadata_format invalid_metadata_schema invalid_post_type
+        is_archived is_inactive markdown_text_conflict message_limit_exceeded message_not_found
+        messages_tab_disabled metadata_must_be_sent_from_app metadata_too_large missing_post_type
+        msg_blocks_too_long msg_too_long no_text not_in_channel slack_connect_canvas_sharing_blocked
+        slack_connect_file_link_sharing_blocked team_not_found thread_locked too_many_attachments
+        too_many_contact_cards user_not_found""",
 }
 """What Slack says with ``ok: false``, by what it means for the delivery."""
 
 MEANING: Mapping[str, str] = {error: meaning for meaning, errors in ERRORS.items() for error in errors.split()}
+GONE = Rejected("message_not_found")
 RATE_WAIT = timedelta(seconds=30)
 LOOK_BACK = timedelta(days=2)
 """How old a message may be that a look-up finds: longer than any retry of an Unknown takes."""
@@ -149,8 +154,11 @@ class Slack:
         )
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Post each message, one call after the other (``batch_max`` is 1)."""
-        return [await self._post(delivery) for delivery in batch]
+        """Post or delete each message, one call after the other (``batch_max`` is 1)."""
+        return [
+            await (self._delete(delivery) if delivery.action == "message.delete" else self._post(delivery))
+            for delivery in batch
+        ]
 
     async def check(self) -> Outcome:
         """Ask whose token it is (auth.test)."""
@@ -159,6 +167,8 @@ class Slack:
 
     async def look_up(self, delivery: Delivery) -> LookedUp:
         """Look for the message in the channel or thread it was meant for; the table is on top of this module."""
+        if delivery.action == "message.delete":
+            return None  # deleting again does no harm
         message = wire_message(delivery)
         if isinstance(message, Rejected):
             return message
@@ -234,7 +244,19 @@ class Slack:
             wire = as_json(message)
         except (TypeError, ValueError, RecursionError):
             return Rejected("invalid_body", "blocks: holds what JSON cannot say")
-        result = await self._transport.request("POST", "/chat.postMessage", body=wire)
+        return await self._ask("/chat.postMessage", wire)
+
+    async def _delete(self, delivery: Delivery) -> Outcome:
+        try:
+            message = MessageDelete.model_validate(dict(delivery.body), strict=True)
+        except ValidationError as error:
+            return _invalid(error)
+        channel, _, ts = message.message.partition("/")
+        outcome = await self._ask("/chat.delete", as_json({"channel": channel, "ts": ts}))
+        return Delivered(note="was_not_there") if outcome == GONE else outcome
+
+    async def _ask(self, path: str, body: bytes) -> Outcome:
+        result = await self._transport.request("POST", path, body=body)
         outcome = classify(result)
         if isinstance(outcome, Unavailable):
             self.pause_until = pause_until(self.pause_until, outcome.after)
@@ -271,9 +293,7 @@ def wire_message(delivery: Delivery) -> dict[str, Any] | Rejected:
     try:
         _check(body, strict=True)  # strict: what passes is what was given
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        # an unknown field's name is the author's, a known one's is ours; types are pydantic's: none is data
-        return Rejected("invalid_body", f"{'.'.join(map(str, first['loc']))[:200]}: {first['type']}")
+        return _invalid(error)
     return {
         **{name: value for name, value in body.items() if value is not None},
         "client_msg_id": client_msg_id(delivery.idempotency_key),
@@ -282,6 +302,12 @@ def wire_message(delivery: Delivery) -> dict[str, Any] | Rejected:
             "event_payload": {"idempotency_key": delivery.idempotency_key},
         },
     }
+
+
+def _invalid(error: ValidationError) -> Rejected:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    # an unknown field's name is the author's, a known one's is ours; types are pydantic's: none is data
+    return Rejected("invalid_body", f"{'.'.join(map(str, first['loc']))[:200]}: {first['type']}")
 
 
 def _text(value: JsonValue) -> JsonValue:

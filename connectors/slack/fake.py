@@ -1,5 +1,5 @@
-"""Slack's stand-in: chat.postMessage, auth.test, and channels to read (conversations.list, .history, .replies) of the
-Web API, as Slack documents them.
+"""Slack's stand-in: chat.postMessage, chat.delete, auth.test, and channels to read (conversations.list, .history,
+.replies) of the Web API, as Slack documents them.
 
 What it keeps to: errors are HTTP 200 with ``ok: false`` (token, channel, text, blocks); arguments as JSON with a bearer
 token, or as a form; text over 40,000 characters is cut; a ``client_msg_id`` seen before does *not* stop a message,
@@ -9,8 +9,8 @@ A history has the channel's messages newest first, replies not among them, in pa
 ``include_all_metadata``. The list of channels has those that were posted to.
 
 Report: ``messages`` [{channel, text, key}] in order (``?since=n`` from the n-th on; ``channel`` as it was asked for,
-``key`` the idempotency key of its metadata), ``applied`` and ``effects`` (messages),
-``duplicates`` (messages whose key was posted before).
+``key`` the idempotency key of its metadata; the ``text`` of one that was deleted is null), ``deleted``, ``applied`` and
+``effects`` (messages), ``duplicates`` (messages whose key was posted before).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SlackFake:
         self._stored: list[tuple[str, str, dict[str, Any]]] = []
         """channel, thread ("" for none) and message, oldest first"""
         self._keys: set[str] = set()
-        self._duplicates = 0
+        self._duplicates = self._deleted = 0
         self._quota_max: int | None = None
         self._quota_window_s = 1.0
         self._windows: dict[str, tuple[float, int]] = {}
@@ -63,6 +63,7 @@ class SlackFake:
             "applied": count,
             "effects": count,
             "duplicates": self._duplicates,
+            "deleted": self._deleted,
         }
 
     def answer(self, request: Request, partial: Mapping[str, Any] | None) -> Reply:
@@ -81,6 +82,8 @@ class SlackFake:
             return json_reply(200, {"ok": True, "user_id": "U0FAKE00", "bot_id": "B0FAKE00", **team})
         if method == "chat.postMessage":
             return self._post(arguments)
+        if method == "chat.delete":
+            return self._delete(arguments)
         if method == "conversations.list":
             names = dict.fromkeys(channel for channel, _, _ in self._stored if channel.startswith("#"))
             channels = [{"id": _channel_id(name), "name": name[1:], "is_channel": True} for name in names]
@@ -142,6 +145,18 @@ class SlackFake:
         stored = message | ({"metadata": metadata} if metadata else {})
         self._stored.append((channel, thread if isinstance(thread, str) else "", stored))
         return json_reply(200, {"ok": True, "channel": _channel_id(channel), "ts": ts, "message": message})
+
+    def _delete(self, arguments: Mapping[str, Any]) -> Reply:
+        channel, ts = str(arguments.get("channel", "")), str(arguments.get("ts", ""))
+        if not CHANNEL_ID.match(channel):
+            return _refuse("channel_not_found")
+        for index, (of, _, message) in enumerate(self._stored):
+            if _channel_id(of) == channel and message["ts"] == ts:
+                del self._stored[index]
+                self._deleted += 1
+                self._messages[int(ts.partition(".")[2]) - 1]["text"] = None
+                return json_reply(200, {"ok": True, "channel": channel, "ts": ts})
+        return _refuse("message_not_found")
 
     def _history(self, arguments: Mapping[str, Any], *, thread: str) -> Reply:
         channel, oldest = str(arguments.get("channel", "")), float(arguments.get("oldest") or 0)

@@ -25,7 +25,7 @@ class SlackSettings(BaseModel):
 
 DEPENDENCY: Mapping[str, str] = {
     "vendor": "Slack",
-    "api": "Web API: chat.postMessage",
+    "api": "Web API: chat.postMessage, chat.delete",
     "version": "unversioned",
     "docs": "https://docs.slack.dev/reference/methods/chat.postMessage",
     "quota": "about 1 message a second per channel, several hundred a minute per workspace",

@@ -37,6 +37,25 @@ class RowUpsert(BaseModel):
     )
 
 
+class RowDelete(BaseModel):
+    """Deletes the row whose key is the route's ``entity``; one that is not there any more, or a table that is not,
+    counts as deleted. An older delete never takes a row that a later event of the same partition has written.
+    ``backbone erase`` asks for it; a route may, too."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"table": "invoice_created"}]},
+    )
+
+    table: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(description="The table's name: letters, digits and _.")
+
+
+DELETE = "row.delete"
 ACTIONS: Mapping[str, Action] = {
-    "row.upsert": Action(name="row.upsert", body=RowUpsert, upsert=True, about=("table",), fields_in="row")
+    "row.upsert": Action(
+        name="row.upsert", body=RowUpsert, upsert=True, about=("table",), fields_in="row", erased_by=DELETE
+    ),
+    DELETE: Action(name=DELETE, body=RowDelete, upsert=False, about=("table",)),
 }

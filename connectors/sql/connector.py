@@ -4,6 +4,8 @@ What a row's write says: insert it, or update the columns sent where the key is 
 written by a *later* event of the same topic and partition (``Delivery.sequence``). Then nothing is written, and the
 delivery ends as Skipped(superseded). A redelivery (the same event again) writes the same values again.
 
+A delete has the same guard: what a later event of the same partition has written stays, and the delivery is Skipped.
+
 What errors mean: ``connectors/sql/errors.py``. Which values fit which columns: ``connectors/sql/tables.py``.
 """
 
@@ -22,6 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from connectors.connector import Delivered, Delivery, LookedUp, Outcome, Rejected, Skipped, Unavailable, Unknown
+from connectors.sql.actions import DELETE
 from connectors.sql.errors import classify, schema_changed
 from connectors.sql.settings import SqlSettings
 from connectors.sql.tables import (
@@ -77,10 +80,12 @@ class Sql:
         self._closed = False
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
-        """Write the rows of the batch in one transaction."""
+        """Write, or delete, the rows of the batch in one transaction."""
         if self._closed:
             return [Unavailable("closed")] * len(batch)
-        work: Future[list[Outcome]] = self._executor.submit(self._tables.write, batch)
+        work: Future[list[Outcome]] = self._executor.submit(
+            self._tables.delete if batch[0].action == DELETE else self._tables.write, batch
+        )
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), self._timeout_s)
         except TimeoutError:
@@ -94,6 +99,8 @@ class Sql:
 
     async def look_up(self, delivery: Delivery) -> LookedUp:
         """Whether the row is there as this event, or a later one of its partition, has written it."""
+        if delivery.action == DELETE:
+            return None  # deleting again does no harm
         found = await self._asked(self._tables.look_up, delivery)
         if found is None or isinstance(found, Delivered | Rejected | Unavailable):
             return found
@@ -242,6 +249,46 @@ class _Tables:
                 settled[row.index] = failed or done
         return [settled[index] for index in range(len(batch))]
 
+    def delete(self, batch: Sequence[Delivery]) -> list[Outcome]:
+        """Delete the rows of a batch in one transaction; an outcome for each."""
+        outcomes: list[Outcome] = []
+        committing = False
+        try:
+            with self._engine.connect() as connection:
+                for delivery in batch:
+                    outcomes.append(self._deleted(connection, delivery))
+                committing = True
+                connection.commit()
+        except DBAPIError as error:
+            self.forget()
+            return [classify(error, committing=committing, alone=len(batch) == 1)] * len(batch)
+        except (StatementError, UnicodeError, ValueError, OverflowError):
+            alone = len(batch) == 1
+            return [Rejected("refused", "unbindable", scope="delivery" if alone else "call")] * len(batch)
+        except SQLAlchemyError:
+            return [Unavailable("unreachable")] * len(batch)
+        return outcomes
+
+    def _deleted(self, connection: sa.Connection, delivery: Delivery) -> Outcome:
+        try:
+            name = _check_row(delivery.body.get("table"), delivery)
+            if len(delivery.body) != 1:
+                raise Unfit("body: a delete names the table and nothing else")
+        except Unfit as unfit:
+            return Rejected("invalid_body", str(unfit)[:1000])
+        gone = Delivered(note="was_not_there")
+        if not sa.inspect(connection).has_table(name, schema=self._schema):
+            return gone
+        table = self._reflected(connection, name)
+        if not is_ours(table):
+            return Rejected("not_our_table", f"table {name} was there already, without our key")
+        held, (topic, partition, offset) = table.columns, delivery.sequence
+        older = sa.or_(held[TOPIC] != topic, held[PARTITION] != partition, held[OFFSET] <= offset)
+        if connection.execute(sa.delete(table).where(held[KEY] == delivery.entity, older)).rowcount:
+            return Delivered()
+        is_there = connection.execute(sa.select(held[KEY]).where(held[KEY] == delivery.entity)).first() is not None
+        return Skipped("superseded") if is_there else gone
+
     def _groups(
         self, connection: sa.Connection, rows: Sequence[_Row], settled: dict[int, Outcome]
     ) -> dict[tuple[str, tuple[str, ...]], tuple[Any, list[dict[str, Any]]]]:
@@ -352,14 +399,19 @@ def _row(index: int, delivery: Delivery) -> _Row:
     body = delivery.body
     table, values = body.get("table"), body.get("row")
     if delivery.action != "row.upsert":
-        raise Unfit("action: a database knows row.upsert only")
-    if not isinstance(table, str) or not NAME.match(table) or table.lower().startswith(("sqlite_", "pg_")):
-        raise Unfit("table: is not letters, digits and _, at most 63, or begins with sqlite_ or pg_")
+        raise Unfit("action: a database knows row.upsert and row.delete only")
     if not isinstance(values, Mapping):
         raise Unfit("row: is not columns and values")
+    return _Row(index, delivery, _check_row(table, delivery), values, columns_of(values))
+
+
+def _check_row(table: object, delivery: Delivery) -> str:
+    """The table's name, if it and the row's key can be one."""
+    if not isinstance(table, str) or not NAME.match(table) or table.lower().startswith(("sqlite_", "pg_")):
+        raise Unfit("table: is not letters, digits and _, at most 63, or begins with sqlite_ or pg_")
     if not delivery.entity or "\0" in delivery.entity:
         raise Unfit("entity: is empty or holds a NUL")
-    return _Row(index, delivery, table, values, columns_of(values))
+    return table
 
 
 def preview_ddl(settings: SqlSettings, deliveries: Sequence[Delivery]) -> list[str]:

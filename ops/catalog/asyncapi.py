@@ -17,7 +17,6 @@ from typing import Any
 
 from consumers.subscription import Subscription
 from ops.catalog.catalog import Catalog
-from ops.catalog.describe import promise
 from ops.catalog.lineage import UNCLASSED
 from schemas.contract import Contract
 from schemas.topics import TopicPlan
@@ -159,8 +158,8 @@ def _message(contract: Contract) -> dict[str, Any]:
         "x-contact": contract.contact,
         "x-entity": contract.entity,
         "x-freshness-slo-seconds": contract.freshness_slo.total_seconds(),
-        "x-replaces": promise(contract, "replaces"),
-        "x-sunset": promise(contract, "sunset"),
+        "x-replaces": contract.replaces,
+        "x-sunset": None if contract.sunset is None else contract.sunset.isoformat(),
         "x-personal-data": personal,
     }
     return {

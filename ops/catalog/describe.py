@@ -37,9 +37,9 @@ def describe_event(contract: Contract, catalog: Catalog) -> dict[str, Any]:
         "entity": contract.entity,
         "freshness_slo": duration(contract.freshness_slo),
         "retention": duration(contract.retention),
-        "replaces": promise(contract, "replaces"),
+        "replaces": contract.replaces,
         "replaced_by": replaced_by(contract, catalog.events.values()),
-        "sunset": promise(contract, "sunset"),
+        "sunset": None if contract.sunset is None else contract.sunset.isoformat(),
         "file": contract.file or None,
         "fields": [
             {**_field(field), "readers": field_readers(flows_of(flows, field, contract.name))}
@@ -78,15 +78,9 @@ def describe_field(contract: Contract, field: Field, catalog: Catalog) -> dict[s
     }
 
 
-def promise(contract: Contract, name: str) -> str | None:
-    """One of the attributes of a contract that most have not."""
-    value = contract.schema["backbone"].get(name)
-    return str(value) if value else None
-
-
 def replaced_by(contract: Contract, every: Iterable[Contract]) -> str | None:
-    """The event that says of itself that it replaces this one."""
-    return next((one.name for one in every if promise(one, "replaces") == contract.name), None)
+    """The event that it says is read instead, or that says of itself that it replaces this one."""
+    return contract.replaced_by or next((one.name for one in every if one.replaces == contract.name), None)
 
 
 def personal_classes(contract: Contract) -> list[str]:

@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 from ops.catalog import rows
 from ops.catalog.catalog import Catalog
+from ops.catalog.data_map import PersonalFlow, data_map
 from ops.catalog.describe import describe_connection, describe_event, describe_subscription, flow_row
 from ops.catalog.graphs import lineage_graph, overview_graph
-from ops.catalog.lineage import UNCLASSED, flows_of
 from ops.catalog.search import Entry, entries
 from ops.catalog.snippet import command_snippet, python_snippet
 from ops.files import file_error
@@ -63,7 +63,7 @@ def site(catalog: Catalog, context: str) -> dict[str, str]:
             "connection.html", "../", title=name, connection=describe_connection(name, catalog),
             flows=[flow_row(one, catalog) for one in flows],
         )  # fmt: skip
-    files["personal-data.html"] = page("personal_data.html", "", title="Personal data", rows=_personal_data(catalog))
+    files["personal-data.html"] = page("personal_data.html", "", title="Personal data", rows=_data_map(catalog))
     files["lineage.html"] = page(
         "lineage.html", "", title="Lineage", graph=overview_graph(catalog, partial(_address, "")),
         pairs=[(one.event, one.subscription, one.connection, one.how) for one in catalog.readers],
@@ -178,28 +178,9 @@ def _overview(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _personal_data(catalog: Catalog) -> list[dict[str, Any]]:
-    """Every field with a class, and where it may go: a row for each subscription that sends it, one with None for a
-    field that stays."""
-    found = []
-    for contract in catalog.contracts.values():
-        for field in contract.fields.values():
-            if field.personal_data in UNCLASSED:
-                continue
-            flows = [one for one in flows_of(catalog.flows_of(contract.name), field, contract.name) if one.leaves]
-            users: list[tuple[str | None, str | None]] = sorted({(one.subscription, one.connection) for one in flows})
-            shared = {"class": field.personal_data, "event": contract.name, "field": field.path}
-            for name, connection in users or [(None, None)]:
-                table = {} if connection is None else catalog.tables[connection]
-                found.append({
-                    **shared,
-                    "subscription": name,
-                    "connection": connection,
-                    "region": table.get("region"),
-                    "sub_processor": table.get("sub_processor"),
-                    "purpose": None if name is None else catalog.subscriptions[name].purpose or None,
-                })  # fmt: skip
-    return sorted(found, key=lambda row: (str(row["class"]), row["event"], row["field"], row["subscription"] or ""))
+def _data_map(catalog: Catalog) -> list[PersonalFlow]:
+    subscriptions = list(catalog.subscriptions.values())
+    return data_map(catalog.contracts.values(), subscriptions, catalog.readers, catalog.tables)
 
 
 def _index(every: list[Entry]) -> str:

@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "redrive": "ops.changes.redrive",
     "discard": "ops.changes.discard",
     "set_aside": "ops.changes.set_aside",
+    "erase": "ops.changes.erase",
     "steer": "ops.changes.steering",
 }
 """Where a kind's constant ``KIND`` (or ``KIND_<NAME>`` where a module has several) stands."""
@@ -38,6 +39,8 @@ class ChangeKind:
     ``undo`` None: it cannot be taken back, and ``not_undoable`` says why. ``before_audit`` is for the one kind that
     creates what the audit itself needs. ``long``: it may run for hours, chunk by chunk, each checked anew: it can be
     paused, throttled and cancelled (``ops.changes.steering``), and one that was cut goes on however old its plan is.
+    ``left_over`` says of the values after what a person has to do besides (empty: nothing): the change is done, and the
+    command ends with exit 7.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ChangeKind:
     not_undoable: str = ""
     before_audit: Callable[[App, Plan], None] | None = None
     long: bool = False
+    left_over: Callable[[Mapping[str, JsonValue]], str] | None = None
 
 
 def kind(name: str) -> ChangeKind:

@@ -18,6 +18,7 @@ from schemas.event import Origin, Record
 
 if TYPE_CHECKING:
     from consumers.control import AttachedSubscription
+    from consumers.deadletter import DeadLetter
     from ops.app import App
 
 BEGAN = "inbox ends before"
@@ -66,6 +67,13 @@ def check_unchanged(plan: Plan, open_letters: Mapping[Origin, Standing]) -> None
         )
 
 
+def erasure_of(letter: DeadLetter) -> tuple[InboxOrder, Record] | None:
+    """The order that a dead letter holds where an erasure was set aside, and the record it goes by; None: it is an
+    event's letter."""
+    parsed = parse_inbox(letter.record)
+    return parsed if parsed is not None and parsed[0].kind == "erase" else None
+
+
 def outgoing(plan: Plan, order: InboxOrder, record: Record) -> Outgoing:
     """An order as it is produced to the subscription's inbox. Pure."""
     partitions = plan.details["inbox_partitions"]
@@ -94,8 +102,9 @@ def orders_of(app: App, plan: Plan, ends: Mapping[str, int]) -> Iterator[tuple[I
 
 
 def sent_before(app: App, plan: Plan, ends: Mapping[str, int]) -> dict[Origin, int]:
-    """The letters that an earlier try of this change has sent, with how often each had been redriven then."""
-    return {order.origin: order.redrives for order, _ in orders_of(app, plan, ends)}
+    """The letters (by their ids) that an earlier try of this change has sent, with how often each had been redriven
+    then."""
+    return {order.letter or order.origin: order.redrives for order, _ in orders_of(app, plan, ends)}
 
 
 def waiting_in_inbox(app: App, name: str, open_letters: Mapping[Origin, Standing]) -> dict[Origin, str]:

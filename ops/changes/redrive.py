@@ -19,6 +19,7 @@ from ops.changes.kinds import ChangeKind
 from ops.changes.orders import (
     BEGAN,
     check_unchanged,
+    erasure_of,
     inbox_ends,
     orders_of,
     origin_of,
@@ -243,6 +244,10 @@ class _Redrive:
         self._counts.superseded += kinds.count("superseded")
 
     def _outgoing(self, letter: DeadLetter, verdict: Verdict) -> Outgoing:
+        erasure = erasure_of(letter)
+        if erasure is not None:
+            again = replace(erasure[0], change=self._plan.id, letter=letter.origin, redrives=letter.redrives)
+            return outgoing(self._plan, again, erasure[1])
         order = InboxOrder(
             kind="redrive",
             change=self._plan.id,

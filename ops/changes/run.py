@@ -219,12 +219,16 @@ def _show(app: App, plan: Plan, state: str, columns: Sequence[Column] | None) ->
 
 
 def _report(app: App, plan: Plan, after: Mapping[str, Any]) -> None:
+    """Say that it is done. Raises PartlyDoneError where something is left for a person."""
     if app.screen.output != "table":
         app.screen.document("change", _data(app, plan, "applied", after))
-    undoable = kind(plan.kind).undo is not None and not plan.undoes
+    how = kind(plan.kind)
+    undoable = how.undo is not None and not plan.undoes
     app.screen.say(
         f"Done: {plan.title} ({plan.id})." + (f" Take it back: {_line(app, 'undo', plan)}" if undoable else "")
     )
+    if how.left_over is not None and (sentence := how.left_over(after)):
+        raise PartlyDoneError(sentence)
 
 
 def _data(app: App, plan: Plan, state: str, after: Mapping[str, Any]) -> dict[str, Any]:

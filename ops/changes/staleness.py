@@ -14,6 +14,7 @@ from consumers.merging import without
 from consumers.pipeline import NotOurs, Pipeline, ToDeliver, Wanted
 from consumers.receipts import about_text
 from consumers.subscription import Subscription, load_text
+from ops.changes.orders import erasure_of
 from schemas.errors import BackboneError, RefusedError, UnreachableError
 from schemas.event import Origin, Record
 
@@ -100,6 +101,9 @@ class Guard:
         verdicts: dict[Origin, Verdict] = {}
         guarded: list[tuple[DeadLetter, ToDeliver]] = []
         for letter in found:
+            if erasure_of(letter) is not None:
+                verdicts[letter.origin] = FRESH
+                continue
             made = self._made(letter.record)
             if isinstance(made, Verdict):
                 verdicts[letter.origin] = made

@@ -124,6 +124,16 @@ class Ledger:
         """How deliveries ended, those that ended last first, at most so many."""
         return self._select(receipts, self._conditions(wanted), limit)
 
+    def about(self, value: str, types: Collection[str]) -> list[StoredReceipt]:
+        """Everything known of deliveries whose event is of one of ``types`` and has this value as its entity, key,
+        subject or id, also how they had ended before; in the order it happened."""
+        wanted = Wanted(value=value, types=types)
+        found = [
+            *self._select(receipts, self._conditions(wanted), None),
+            *self._select(earlier_receipts, self._conditions(wanted, earlier_receipts), None),
+        ]
+        return sorted(found, key=_in_time)
+
     def of_events(self, event_ids: Iterable[str]) -> list[StoredReceipt]:
         """Everything known of events with these ids, also how deliveries had ended before; in the order it
         happened."""
@@ -194,8 +204,8 @@ class Ledger:
         key = self._key()
         return [storable(text)] if key is None or not text else [storable(text), hashed(text, key)]
 
-    def _conditions(self, wanted: Wanted) -> list[Any]:
-        at = receipts.c
+    def _conditions(self, wanted: Wanted, table: sa.Table = receipts) -> list[Any]:
+        at = table.c
         found: list[Any] = []
         for column, exact in (
             (at.event_id, wanted.event_id), (at.subscription, wanted.subscription), (at.reason, wanted.reason),

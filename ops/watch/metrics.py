@@ -88,7 +88,8 @@ DEAD_LETTERS_CLOSED = Metric(
     name="backbone_deadletter_closed_total",
     kind="counter",
     labels=("subscription", "outcome"),
-    meaning="Open dead letters that were closed: delivered after all, discarded, or superseded by newer events.",
+    meaning="Open dead letters that were closed: delivered after all, discarded, of a person who was erased, or "
+    "superseded by newer events.",
 )
 RECEIPTS = Metric(
     name="backbone_receipts_total",

@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from connectors.connector import Connector, ConnectorType, Delivery, Fake
+from connectors.connector import Connector, ConnectorType, Delivered, Delivery, Fake
 from connectors.fake_server import FakeServer, Reply, Request, json_reply
 from connectors.hubspot import CONNECTOR as HUBSPOT
 from connectors.hubspot import FAKE_OAUTH as HUBSPOT_OAUTH
 from connectors.hubspot import FAKE_TOKEN as HUBSPOT_TOKEN
+from connectors.hubspot.connector import PURGE_PATH
 from connectors.slack import CONNECTOR as SLACK
 from connectors.slack import FAKE_TOKEN as SLACK_TOKEN
 from tests.connectors.samples import FakeControl, delivery
@@ -94,6 +95,9 @@ MESSAGE = delivery(
 )
 
 
+MESSAGE_ALONE = delivery("message.post", "u1", {"channel": "#wins", "text": "hello"})
+
+
 # -- HubSpot's client -----------------------------------------------------------------------------------------------
 
 
@@ -148,6 +152,21 @@ async def test_hubspots_client_reads_what_our_fake_answers(hubspot_url: str) -> 
         assert [one.id for one in basic.get_page(limit=1).results] == ["101"]
 
     await asyncio.to_thread(work)
+
+
+async def test_hubspots_client_erases_as_our_connector_does(hubspot_url: str) -> None:
+    contacts, api = hubspot_batch(hubspot_url)
+    settings = HUBSPOT.settings(**HUBSPOT.fake_settings(hubspot_url, Path()))
+    connector: Connector = HUBSPOT.open(settings)
+    basic = contacts.BasicApi(api.api_client)
+    theirs = contacts.PublicGdprDeleteInput(object_id="101")
+    assert api.api_client.sanitize_for_serialization(theirs) == {"objectId": "101"}
+    assert f'"{PURGE_PATH}"' in inspect.getsource(contacts.BasicApi)
+    await connector.deliver([CONTACT])
+    await asyncio.to_thread(basic.purge, theirs)
+    (outcome,) = await connector.deliver([delivery("contact.erase", "u1", {})])
+    await connector.close()
+    assert outcome == Delivered(note="was_not_there")
 
 
 async def test_hubspots_client_understands_our_fakes_errors(hubspot_url: str) -> None:
@@ -253,6 +272,23 @@ async def test_slacks_client_reads_channels_and_their_messages_as_our_look_up_do
         assert {"channel", "include_all_metadata", "limit", "oldest", "cursor"} <= known
 
     await asyncio.to_thread(work)
+
+
+async def test_slacks_client_deletes_what_our_connector_posted_and_ours_what_it_posted(slack_url: str) -> None:
+    client = slack_client(slack_url)
+    connector: Connector = SLACK.open(SLACK.settings(**SLACK.fake_settings(slack_url, Path())))
+
+    def work() -> str:
+        (ours,) = client.conversations_history(channel="CWINS0000")["messages"]
+        assert client.chat_delete(channel="CWINS0000", ts=ours["ts"])["ts"] == ours["ts"]
+        theirs = client.chat_postMessage(channel="#wins", text="theirs")
+        return f"{theirs['channel']}/{theirs['ts']}"
+
+    await connector.deliver([MESSAGE_ALONE])
+    reference = await asyncio.to_thread(work)
+    (outcome,) = await connector.deliver([delivery("message.delete", "u1", {"message": reference})])
+    await connector.close()
+    assert outcome == Delivered(reference)
 
 
 async def test_slacks_client_sends_what_our_connector_sends() -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
 from connectors.hubspot import CONNECTOR
 from connectors.hubspot.actions import ContactUpsert
-from connectors.hubspot.connector import classify, quota_wait, wire_properties, wire_value
+from connectors.hubspot.connector import classify, classify_read, quota_wait, wire_properties, wire_value
 from connectors.hubspot.settings import HubSpotSettings
 from connectors.transport import Answer, Lost, NotSent
 from schemas.errors import InputError
@@ -462,3 +462,80 @@ async def test_a_spent_quota_pauses_the_connection_before_hubspot_has_to_say_so(
     assert 0 < connector.pause_until - time.monotonic() <= 6
     assert await ask(connector, ONE) == [Unavailable("rate_limited", timedelta(seconds=10), limited=True)]
     assert connector.pause_until - time.monotonic() > 1
+
+
+# -- erasing --------------------------------------------------------------------------------------------------------
+
+
+def erase(entity: str, **body: Any) -> Delivery:
+    return delivery("contact.erase", entity, body)
+
+
+@pytest.mark.parametrize("version", ["v3", "2026-03"])
+async def test_an_erased_contact_is_gone_for_good_and_erasing_it_again_is_fine(
+    open_faked: OpenFaked, version: str
+) -> None:
+    connector, control = await open_faked(CONNECTOR, api_version=version)
+    await ask(connector, contact("u1", email="ana@x.org"), contact("u2", email="bob@x.org"))
+    assert await ask(connector, erase("u1"), erase("u9")) == [Delivered("101"), Delivered(note="was_not_there")]
+    assert set((await control.report())["contacts"]) == {"u2"}
+    assert await ask(connector, erase("u1")) == [Delivered(note="was_not_there")]
+    (again,) = await ask(connector, contact("u1", email="ana@x.org"))  # who comes back is another contact
+    assert again == Delivered("103")
+    assert (await control.report())["erased"] == 1
+
+
+async def test_a_batch_of_erasures_ends_at_the_first_that_is_refused_and_the_rest_uses_no_attempt(
+    open_faked: OpenFaked,
+) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    await ask(connector, contact("u1"), contact("u2"), contact("u3"))
+    await control.misbehave({"kind": "quota", "max": 2, "per_ms": 60_000})
+    first, second, third = await ask(connector, erase("u1"), erase("u2"), erase("u3"))
+    assert first == Delivered("101")
+    assert isinstance(second, Unavailable)
+    assert second.limited
+    assert third == Unavailable("not_asked", scope="entity", limited=True)
+
+
+async def test_an_erasure_with_a_body_or_without_an_entity_is_refused(open_faked: OpenFaked) -> None:
+    connector, _ = await open_faked(CONNECTOR)
+    for wrong in (erase("u1", email="ana@x.org"), erase("")):
+        (outcome,) = await ask(connector, wrong)
+        assert isinstance(outcome, Rejected)
+
+
+READ: list[tuple[Any, list[Any]]] = [
+    (answer(200, {"results": [{"id": "7", "properties": {"backbone_id": "u1"}}]}), ["7", Unknown("no_result")]),
+    (
+        answer(207, {"results": [], "errors": [{"category": "OBJECT_NOT_FOUND", "context": {"ids": ["u1", "u2"]}}]}),
+        [Delivered(note="was_not_there")] * 2,
+    ),
+    (answer(207, {"results": [], "errors": [{"category": "RATE_LIMITS", "context": {"ids": ["u1"]}}, 3]}),
+     [Unknown("no_result")] * 2),
+    (answer(200, {"results": [7, {"id": 7, "properties": {"backbone_id": "u1"}}]}), [Unknown("no_result")] * 2),
+    (answer(200, {}), [Unknown("not_understood")] * 2),
+    (answer(200, b"hello"), [Unknown("not_understood")] * 2),
+    (answer(404, {}), [Rejected("refused", "404", scope="call")] * 2),
+    (answer(401, {}), [Unavailable("unauthorized", needs_operator=True)] * 2),
+    (Lost("cut"), [Unknown("cut")] * 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("result", "found"), READ, ids=lambda value: repr(value)[:50])
+def test_who_is_to_be_erased_is_known_or_the_question_is_asked_again(result: Any, found: list[Any]) -> None:
+    assert classify_read(result, [ONE, TWO], "backbone_id") == found
+
+
+async def test_a_deletion_that_hubspot_refuses_is_never_taken_for_done(open_faked: OpenFaked) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    await ask(connector, contact("u1"))
+    read_is_fine = {
+        "kind": "status",
+        "status": 200,
+        "body": {"results": [{"id": "9", "properties": {"backbone_id": "u1"}}]},
+    }
+    for status in (200, 202, 400, 404, 409, 500):
+        await control.misbehave(read_is_fine, {"kind": "status", "status": status, "body": {}})
+        (outcome,) = await ask(connector, erase("u1"))
+        assert not isinstance(outcome, Delivered), status

@@ -315,3 +315,38 @@ def test_whatever_a_history_looks_like_it_is_read_without_an_error(history: Any)
         assert isinstance(history["messages"], list), "a history was read"
     else:
         assert isinstance(found, (Rejected, Unavailable))
+
+
+def removal(reference: Any, **body: Any) -> Delivery:
+    return delivery("message.delete", "u1", {"message": reference, **body})
+
+
+async def test_a_message_is_deleted_by_what_posting_it_answered_and_twice_is_fine(open_faked: OpenFaked) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    posted, _ = await ask(connector, message("secret"), message("other", offset=1))
+    assert isinstance(posted, Delivered)
+    assert await ask(connector, removal(posted.reference)) == [Delivered(posted.reference)]
+    assert [one["text"] for one in (await control.report())["messages"]] == [None, "other"]
+    assert await ask(connector, removal(posted.reference)) == [Delivered(note="was_not_there")]
+    assert (await control.report())["deleted"] == 1
+
+
+@pytest.mark.parametrize("reference", [None, "", "C1", "C1/", "#wins/1.2", "C1/1.2/3", 7, "C1/secret"])
+async def test_what_names_no_message_is_refused_without_its_value(open_faked: OpenFaked, reference: Any) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    (outcome,) = await ask(connector, removal(reference))
+    assert isinstance(outcome, Rejected)
+    assert "secret" not in outcome.detail
+    assert (await control.report())["calls"] == 0
+
+
+async def test_a_message_that_slack_does_not_let_us_delete_is_refused(open_faked: OpenFaked) -> None:
+    connector, control = await open_faked(CONNECTOR)
+    for error in ("cant_delete_message", "compliance_exports_prevent_deletion", "channel_not_found"):
+        await control.misbehave({"kind": "status", "status": 200, "body": {"ok": False, "error": error}})
+        assert await ask(connector, removal("C1234567/1.2")) == [Rejected(error)]
+
+
+async def test_a_deletion_whose_answer_was_lost_is_asked_again_without_a_look(open_faked: OpenFaked) -> None:
+    connector, _ = await open_faked(CONNECTOR)
+    assert await connector.look_up(removal("C1234567/1.2")) is None  # type: ignore[attr-defined]

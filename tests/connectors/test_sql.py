@@ -5,6 +5,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,7 @@ from connectors.sql.actions import RowUpsert
 from connectors.sql.settings import SqlSettings
 from connectors.sql.tables import Unfit, columns_of, kind_of
 from schemas.errors import InputError, UnreachableError
+from schemas.event import Origin
 from tests.connectors.samples import ask, delivery
 
 
@@ -192,7 +194,7 @@ async def test_a_value_of_another_type_than_its_column_is_rejected_alone_with_it
         row("u1", **{f"c{number}": 1 for number in range(1001)}),
         delivery("row.upsert", "u1", {"table": "users"}),
         delivery("row.upsert", "u1", {"table": "users", "row": "secret"}),
-        delivery("row.delete", "u1", {"table": "users", "row": {}}),
+        delivery("row.patch", "u1", {"table": "users", "row": {}}),
     ],
 )
 async def test_a_row_that_cannot_be_written_is_rejected_alone_and_without_its_values(
@@ -448,3 +450,41 @@ async def test_a_database_that_cannot_be_asked_is_not_a_row_that_is_missing(data
     assert await connector.check() == Unavailable("forbidden", needs_operator=True)
     assert await connector.look_up(row("u1", name="a")) == Unavailable("forbidden", needs_operator=True)
     await connector.close()
+
+
+def remove(entity: str, offset: int = 0, table: Any = "users", **body: Any) -> Delivery:
+    return delivery("row.delete", entity, {"table": table, **body}, offset=offset)
+
+
+async def test_a_row_is_deleted_and_one_that_is_not_there_counts_as_deleted(
+    connector: Connector, database: Path
+) -> None:
+    gone = Delivered(note="was_not_there")
+    assert await ask(connector, remove("u1")) == [gone]  # not even the table is there
+    await ask(connector, row("u1", name="Ana"), row("u2", name="Bob"))
+    assert await ask(connector, remove("u1", offset=1), remove("u9")) == [Delivered(), gone]
+    assert [one["backbone_key"] for one in rows(database)] == ["u2"]
+
+
+async def test_an_older_delete_leaves_a_row_that_a_later_event_wrote(connector: Connector, database: Path) -> None:
+    await ask(connector, row("u1", offset=5, name="Ana"))
+    assert await ask(connector, remove("u1", offset=4)) == [Skipped("superseded")]
+    elsewhere = replace(remove("u1"), sequence=Origin("crm.inbox", 0, 0))
+    assert await ask(connector, elsewhere) == [Delivered()]
+    assert rows(database) == []
+
+
+@pytest.mark.parametrize("wrong", [remove("u1", table="a;b"), remove(""), remove("u1", table=None), remove("u1", x=1)])
+async def test_a_delete_that_cannot_be_is_rejected_alone(connector: Connector, wrong: Delivery) -> None:
+    await ask(connector, row("u2", name="Bob"))
+    first, second = await ask(connector, wrong, remove("u2"))
+    assert isinstance(first, Rejected)
+    assert second == Delivered()
+
+
+async def test_rows_of_a_table_that_is_not_ours_are_not_deleted(connector: Connector, database: Path) -> None:
+    with sqlite3.connect(database) as other:
+        other.execute("CREATE TABLE users (id TEXT)")
+    (outcome,) = await ask(connector, remove("u1"))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "not_our_table"

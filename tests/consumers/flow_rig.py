@@ -13,6 +13,8 @@ from consumers import facts
 from consumers.assignment import Assigned, Commit, Handover, Place
 from consumers.batches import Batch
 from consumers.deadletter import DeadLetter
+from consumers.erased import Erased
+from consumers.erasure import Unseal
 from consumers.flow import Flow, Settled
 from consumers.inbox import InboxOrder, inbox_record
 from consumers.pipeline import NotOurs, Projection, Refused, ToDeliver
@@ -51,7 +53,7 @@ class JsonPipeline:
         content = json.loads(record.value or b"{}")
         event = Event(
             id=str(record.origin), type="shop.Ordered", source="shop", time=datetime.fromtimestamp(NOW, UTC),
-            subject=None, key=None, data={},
+            subject=None, key=None, data=dict(content),
         )  # fmt: skip
         delivery = Delivery(
             action="note.put", entity=content.pop("entity"), idempotency_key=f"{record.origin}{revision}",
@@ -81,11 +83,14 @@ class Rig:
     unacked: list[tuple[str, Settled]] = field(default_factory=list)
     epoch: int = 0
     ends: dict[Place, int] = field(default_factory=dict)
+    erased: Erased = field(default_factory=Erased)
+    unseal: Unseal | None = None
 
     def __post_init__(self) -> None:
         self.flow = Flow(
             subscription=self.sub, pipeline=JsonPipeline(), effects=self, observer=self.told.append,
             limits=self.limits, chance=lambda: 0.5, wall=lambda: self.wall, receipts=self.receipts_on,
+            erased=self.erased, unseal=self.unseal,
         )  # fmt: skip
 
     # ---- Effects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from consumers.inbox import InboxKind, InboxOrder, inbox_record, murmur2, parse_inbox
 from schemas.event import Origin, Record
 
-KINDS: list[InboxKind] = ["redrive", "replay", "repair", "discarded"]
+KINDS: list[InboxKind] = ["redrive", "replay", "repair", "discarded", "erased"]
 headers = st.lists(
     st.tuples(st.text(max_size=10).filter(lambda name: not name.startswith("inbox-")), st.none() | st.binary()),
     max_size=4,
@@ -42,6 +43,16 @@ def test_what_is_written_comes_back_as_it_stood_at_its_origin(
     )
     assert parse_inbox(read) == (order, stood)
     assert written.partition == order.origin.partition
+
+
+@given(orders, st.integers(0, 1000), st.text("abc.-_", max_size=20), st.none() | origins)
+def test_an_erasure_keeps_what_it_asks_and_the_letter_it_was(
+    order: InboxOrder, number: int, sealed: str, letter: Origin | None
+) -> None:
+    order = replace(order, kind="erase", number=number, sealed=sealed, letter=letter)
+    stood = Record(*order.origin, None, None, (), order.timestamp, order.timestamp_type)
+    written = inbox_record(order, stood, partitions=100)
+    assert parse_inbox(Record("x.inbox", written.partition, 7, None, None, tuple(written.headers), 0)) == (order, stood)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["inbox-kind", "inbox-origin", "inbox-timestamp", "x"]), st.binary())))

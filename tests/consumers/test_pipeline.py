@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.connector import Rejected
-from consumers.pipeline import NotOurs, Pipeline, Refused, ToDeliver, Wanted, idempotency_key
+from consumers.erased import Erased, ErasedPerson, key_id, mark_of
+from consumers.pipeline import NotOurs, OfErased, Pipeline, Refused, ToDeliver, Wanted, idempotency_key
 from schemas.codec import SchemaWanted, Undecodable
 from schemas.event import Event, Record
 from tests.consumers.shop import HEAD, checked, event, loaded, record, route
@@ -200,3 +202,27 @@ def test_nothing_of_the_pipeline_raises_when_a_body_model_does(tmp_path: Path, b
     projection = made.project(record())
     assert isinstance(projection, Refused)
     assert projection.rejected.detail == "routes[0] body: ZeroDivisionError"
+
+
+def test_of_an_erased_person_nothing_is_projected_not_even_what_cannot_be_decoded(tmp_path: Path) -> None:
+    key = b"an installation key"
+    erased = Erased(key)
+    subscription = loaded(tmp_path, TEXT)
+
+    def project(said: Any, key_bytes: bytes | None = b"o-1") -> Any:
+        one = replace(record(), key=key_bytes)
+        return Pipeline(subscription, Decoded(said, "shop.Ordered"), erased).project(one)
+
+    broken = Undecodable("truncated", "")
+    assert isinstance(project(event()), ToDeliver)
+    assert isinstance(project(broken), Refused)
+    at = "2999-01-01T00:00:00.000+00:00"
+    person = ErasedPerson(field="order_id", events=(), at=at, change="ch-1", key_id=key_id(key))
+    erased.put(mark_of("order_id", "o-1", key), person)
+    of_erased = project(event())
+    assert isinstance(of_erased, OfErased)
+    assert (of_erased.event_type, of_erased.event) == ("shop.Ordered", event())
+    assert project(broken) == OfErased(None, "shop.Ordered")  # it is recognised by its key
+    assert isinstance(project(broken, None), Refused)
+    assert isinstance(project(broken, b"o-2"), Refused)
+    assert isinstance(project(event(order_id="o-2")), ToDeliver)

@@ -251,6 +251,5 @@ async def test_hostile_words_run_nothing(page: Page, tmp_path: Path) -> None:
 async def test_without_scripts_the_pages_are_whole(page: Page, site: str) -> None:
     await page.ask("Emulation.setScriptExecutionDisabled", value=True)
     await page.ask("Page.navigate", url=f"{site}/index.html")
-    await page.ask("Emulation.setScriptExecutionDisabled", value=False)
     await page.until("document.querySelectorAll('main table').length > 2")
     assert await page.run("document.querySelector('[role=search]').hidden && document.getElementById('theme').hidden")

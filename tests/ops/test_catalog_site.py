@@ -115,7 +115,7 @@ def test_hostile_words_in_contracts_and_subscriptions_stay_words(project: TestPr
     schema = json.loads(path.read_text())
     schema["doc"] = schema["fields"][0]["doc"] = HOSTILE
     schema["fields"][0]["examples"] = [HOSTILE]
-    schema["backbone"] |= {"owner": HOSTILE, "contact": HOSTILE, "sunset": HOSTILE}
+    schema["backbone"] |= {"owner": HOSTILE, "contact": HOSTILE}
     path.write_text(json.dumps(schema))
     file = project.folder / "consumers/subscriptions/s-rows.yaml"
     file.write_text(file.read_text().replace("Every event as a row.", json.dumps(HOSTILE)))
