@@ -36,7 +36,7 @@ def former(text: str | bytes, said: str, file: Path | None = None) -> Former | N
         return None
     if not isinstance(schema, dict) or schema.get("type") not in ("record", "error"):
         return None
-    if any(problem.rule != "bytes-decimal" for problem in avsc.problems(schema)):
+    if avsc.undecodable(schema):
         return None
     contract = None if promise_problems(schema) else checked_contract(schema, "" if file is None else str(file))
     return Former(name=avsc.full_name(schema), said=said, schema=schema, file=file, contract=contract)

@@ -31,26 +31,40 @@ def registered_contracts(registry: Registry, kept: SchemaCache, warn: Warn) -> C
     is a warning.
     """
     try:
-        texts = registry.latest_schemas()
+        texts = registry.listed_schemas()
     except UnreachableError:
         before = kept.read(KEPT)
         if before is None:
             raise
         warn("The registry does not answer; the contracts are those that it had when it was asked last.")
-        return contracts_in(json.loads(before), warn, _first)
-    found = contracts_in(texts, warn, lambda twins: _newest(registry, twins, warn))
+        return contracts_in(json.loads(before), warn, _first, lambda _: None)
+
+    def newest(subject: str) -> str | None:
+        latest = registry.latest(subject)
+        return None if latest is None else latest.schema
+
+    found = contracts_in(texts, warn, lambda twins: _newest(registry, twins, warn), newest)
     written = json.dumps([contract.text for contract in found.values()], ensure_ascii=False)
     if kept.read(KEPT) != written:
         kept.write(KEPT, written)
     return found
 
 
-def contracts_in(texts: Iterable[str], warn: Warn, choose: Callable[[list[Contract]], Contract]) -> Contracts:
-    """The contracts among schemas; ``choose`` says which of several of one name (on several topics) is in force."""
-    by_name: dict[str, dict[str, Contract]] = {}
+def contracts_in(
+    texts: Iterable[str],
+    warn: Warn,
+    choose: Callable[[list[Contract]], Contract],
+    newest: Callable[[str], str | None],
+) -> Contracts:
+    """The contracts among schemas. ``newest`` answers a subject's newest text where several versions of it are listed,
+    ``choose`` says which of several contracts of one name (on several topics) is in force."""
+    versions: dict[str, list[str]] = {}
     for text in texts:
-        if '"backbone"' not in text:
-            continue
+        if '"backbone"' in text:
+            versions.setdefault(_subject(text) or text, []).append(text)
+    by_name: dict[str, dict[str, Contract]] = {}
+    for subject, listed in versions.items():
+        text = listed[0] if len(listed) == 1 else newest(subject) or listed[-1]
         name = "a schema"
         try:
             schema = avsc.parse(text)
@@ -71,6 +85,17 @@ def contracts_in(texts: Iterable[str], warn: Warn, choose: Callable[[list[Contra
             for name, twins in by_name.items()
         }
     )
+
+
+def _subject(text: str) -> str | None:
+    """The subject that a contract's text belongs to, before anything in it is checked."""
+    try:
+        schema = json.loads(text)
+        topic, name = schema["backbone"]["topic"], schema["name"]
+        full = name if "." in name else f"{schema['namespace']}.{name}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return f"{topic}-{full}"
 
 
 def _first(twins: list[Contract]) -> Contract:

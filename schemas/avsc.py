@@ -331,6 +331,12 @@ def problems(schema: SchemaJson) -> list[Problem]:
     return walk.problems
 
 
+def undecodable(schema: SchemaJson) -> list[Problem]:
+    """Why data of this schema is not decoded: shapes that kill or stall a decoder, and what is no Avro at all. Empty:
+    bounded to decode, whoever wrote it."""
+    return [problem for problem in problems(schema) if problem.rule != "bytes-decimal"]
+
+
 def resolved(schema: SchemaJson) -> SchemaJson:
     """The schema with every named type written out where it is used (shared, not copied) and names made full.
     The schema must have no structural problem."""

@@ -340,13 +340,11 @@ class Decoder:
             self._readers[key] = found
 
     def _reader(self, text: str, key: int | str) -> _Reader | Undecodable:
-        from schemas.lint import lint_foreign
-
         try:
             schema = avsc.parse(text)
         except avsc.SchemaTextError as error:
             return Undecodable("schema-refused", f"schema {key} cannot be read: {error.problem.rule}")
-        refused = lint_foreign(schema)
+        refused = avsc.undecodable(schema)
         if refused:
             return Undecodable("schema-refused", f"schema {key}: {refused[0].rule} at {refused[0].path or '/'}"[:300])
         resolved = avsc.resolved(schema)

@@ -77,7 +77,7 @@ class _Side:
     """One schema of a comparison, looked at once however often it is compared. Raises InputError for what is none."""
 
     def __init__(self, schema: Any) -> None:
-        found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
+        found = avsc.undecodable(schema)
         if found:
             raise InputError(f"not a schema that can be compared: {found[0].path} {found[0].message}")
         self.resolved = avsc.resolved(schema)

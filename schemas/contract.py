@@ -219,7 +219,7 @@ def _not_a_contract(found: list[Problem], file: str) -> InputError:
 def contract_problems(schema: Mapping[str, Any]) -> list[Problem]:
     """What keeps a parsed .avsc from being a contract, at most ``FINDINGS_MAX``; empty: ``contract_from_schema`` takes
     it."""
-    found = [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"]
+    found = avsc.undecodable(schema)
     return found or promise_problems(schema)
 
 

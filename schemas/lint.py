@@ -117,12 +117,6 @@ def side_by_side(contracts: Iterable[Contract], today: date | None = None) -> di
     return found
 
 
-def lint_foreign(schema: Any, file: str = "") -> list[Finding]:
-    """Why data of this parsed schema is not decoded: shapes that kill or stall a decoder, and what is no Avro at all.
-    Empty: bounded to decode. Never raises."""
-    return _findings(file, [problem for problem in avsc.problems(schema) if problem.rule != "bytes-decimal"])
-
-
 def _findings(file: str, problems: Iterable[Problem]) -> list[Finding]:
     found = [
         Finding(

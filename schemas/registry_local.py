@@ -158,7 +158,7 @@ class LocalRegistry:
         with self._store.reading() as state:
             return sorted(state.subjects)
 
-    def latest_schemas(self) -> list[str]:
+    def listed_schemas(self) -> list[str]:
         with self._store.reading() as state:
             return sorted({state.texts[ids[-1] - 1] for ids in state.subjects.values()})
 

