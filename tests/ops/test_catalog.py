@@ -208,7 +208,7 @@ def test_one_name_of_two_things_is_the_connection_and_the_other_is_named(project
     ("name", "code", "words"),
     [
         ("accounts.UserSignedUp.emial", 5, "accounts.UserSignedUp has no field 'emial'. Did you mean 'email'?"),
-        ("hubspot:contact.upset", 5, "Did you mean 'contact.upsert'? It has: contact.upsert."),
+        ("hubspot:contact.upset", 5, "Did you mean 'contact.upsert'? It has: contact.upsert, contact.erase."),
         ("contact", 5, "Did you mean 'contacts'?"),
         ("usersignedup", 5, "Did you mean 'accounts.UserSignedUp'?"),
         ("c.users", 2, "c.users is a topic; it carries accounts.UserEmailChanged,"),
