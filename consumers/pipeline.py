@@ -162,6 +162,13 @@ def idempotency_key(event: Event, end: str) -> str:
     return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def delivery_key(source: str, type_: str, id_: str, subscription: str, action: str, revision: str) -> str:
+    """The idempotency key of one event's own delivery, from what a receipt says of it. What was sent together with
+    others, or without some of its fields, went out under another one."""
+    written = "".join(map(_part, (source, type_, id_, subscription, action, revision)))
+    return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _part(text: str) -> str:
     return f"{len(text)}:{text}"
 

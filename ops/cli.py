@@ -72,6 +72,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "connection": Entry("ops.commands.connection:connection", "Accounts at vendors: state, check, pause."),
     },
     "Change, and change back": {
+        "replay": Entry("ops.commands.replay:replay", "Deliver past events again, to one subscription (a change)."),
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),
         "apply": Entry("ops.commands.apply:apply", "Do a planned change."),
         "undo": Entry("ops.commands.undo:undo", "Take a change back."),

@@ -258,7 +258,9 @@ def _stale(plan: Plan, progressed: Progressed, why: str) -> str:
 def _count(plan: Plan, progressed: Progressed) -> str:
     total = f" of {len(plan.steps)}" if plan.steps else ""
     doing = f", cut in '{progressed.doing}'" if progressed.doing else ""
-    return f"{len(progressed.done)}{total} steps are done{doing}"
+    come = progressed.notes.get("progress")
+    far = f" after {come['done']:,} of {come['total']:,} {come['unit']}" if come and progressed.doing else ""
+    return f"{len(progressed.done)}{total} steps are done{doing}{far}"
 
 
 def _line(app: App, verb: str, plan: Plan) -> str:

@@ -1,6 +1,6 @@
-"""Whether redriving an old upsert would overwrite newer values: what was sent later of the same thing is left out.
+"""Whether sending an old upsert again would overwrite newer values: what was sent later of the same thing is left out.
 
-The ledger knows what was sent later. What is delivered between the question and the redrive is the limit of this."""
+The ledger knows what was sent later. What is delivered between the question and the sending is the limit of this."""
 
 from __future__ import annotations
 
@@ -81,6 +81,11 @@ class Guard:
         self._guarded = guarded_actions(subscription)
         self._ledger = self._open() if self._guarded else None
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything of this subscription can be stale, so that the ledger is asked."""
+        return self._ledger is not None
+
     def check(self) -> None:
         """Raises RefusedError, UnreachableError where the ledger cannot tell what was sent later: there is none, or it
         does not read on to the end."""
@@ -110,20 +115,23 @@ class Guard:
         if guarded:
             self.check()
         for letter, made in guarded:
-            verdicts[letter.origin] = self._staleness(letter, made)
+            verdicts[letter.origin] = self.verdict(letter.origin, made, _moment(letter.last_at))
         return verdicts
 
-    def _staleness(self, letter: DeadLetter, made: ToDeliver) -> Verdict:
-        assert self._ledger is not None
+    def verdict(self, origin: Origin, made: ToDeliver, since: datetime | None) -> Verdict:
+        """Whether sending an event's delivery now would overwrite newer values; ``since`` when it was dealt with
+        before, for what was sent from other partitions. Call ``check`` first."""
         delivery = made.delivery
+        if self._ledger is None or delivery.action not in self._guarded:
+            return FRESH
         action = self._subscription.connector.actions[delivery.action]
         later = self._ledger.sent_later(
             self._subscription.name,
             delivery.action,
             delivery.entity,
-            origin=letter.origin,
+            origin=origin,
             about=about_text(delivery, action),
-            since=_moment(letter.last_at),
+            since=since,
         )
         omit = tuple(sorted(later & _fields(delivery, action)))
         if not omit:
@@ -155,8 +163,8 @@ class Guard:
     def _otherwise(self) -> str:
         names = ", ".join(sorted(self._guarded))
         return (
-            f"Without it nobody knows whether a redrive would overwrite newer values ({names} writes what an event "
-            "said then). To send the letters all the same: --allow-stale. Nothing was changed."
+            f"Without it nobody knows whether this would overwrite newer values ({names} writes what an event "
+            "said then). To send all of it all the same: --allow-stale. Nothing was changed."
         )
 
 

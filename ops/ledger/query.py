@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from consumers.receipts import TOPIC, hashed
 from ops.ledger.database import Address, check, database_error, open_engine
 from ops.ledger.store import storable
-from ops.ledger.tables import NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, receipts
+from ops.ledger.tables import NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, ranges, receipts
 from ops.topics import LEDGER
 from ops.wording import counted
 from schemas.errors import RefusedError, UnreachableError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ops.lag.cluster import Place
 
 POLL_S = 0.1
+ASKED_MAX = 500
+"""Places or events in one question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,45 @@ class Ledger:
             for table in (receipts, earlier_receipts):
                 found += self._select(table, _at(table, subscription, origin), None)
         return sorted(found, key=_in_time)
+
+    def ended_last(self, subscription: str, origins: Iterable[Origin]) -> dict[Origin, list[StoredReceipt]]:
+        """How deliveries of the records at these places ended, one receipt a revision, the last one last; nothing for
+        places without a receipt."""
+        wanted: dict[Place, list[int]] = {}
+        for topic, partition, offset in origins:
+            wanted.setdefault((topic, partition), []).append(offset)
+        at, found = receipts.c, dict[Origin, list[StoredReceipt]]()
+        for (topic, partition), offsets in wanted.items():
+            for begin in range(0, len(offsets), ASKED_MAX):
+                where = [at.subscription == subscription, at.origin_topic == topic, at.origin_partition == partition,
+                         at.origin_offset.in_(offsets[begin : begin + ASKED_MAX])]  # fmt: skip
+                for one in self._select(receipts, where, None):
+                    found.setdefault(one.origin, []).append(one)
+        return {origin: sorted(ones, key=_in_time) for origin, ones in found.items()}
+
+    def of_identities(self, subscription: str, event_ids: Sequence[str]) -> list[StoredReceipt]:
+        """How this subscription's deliveries of events with these ids ended, wherever they stand; the last one last."""
+        found: list[StoredReceipt] = []
+        for begin in range(0, len(event_ids), ASKED_MAX):
+            ids = [storable(one) for one in event_ids[begin : begin + ASKED_MAX]]
+            found += self._select(
+                receipts, [receipts.c.event_id.in_(ids), receipts.c.subscription == subscription], None
+            )
+        return sorted(found, key=_in_time)
+
+    def known_from(self, subscription: str) -> dict[Place, int]:
+        """From which offset on the ledger knows what became of a subscription's records; not in it: of none."""
+        at = ranges.c
+        query = sa.select(at.topic, at.partition, sa.func.min(at.from_offset)).where(at.subscription == subscription)
+        return {(row[0], row[1]): row[2] for row in self._read(query.group_by(at.topic, at.partition))}
+
+    def outcomes(self, subscription: str, change: str, since: datetime) -> dict[str, int]:
+        """How many deliveries that a change caused since then ended with which outcome."""
+        at = receipts.c
+        query = sa.select(at.outcome, sa.func.count()).where(
+            at.subscription == subscription, at.last_at >= since, at.change_id == change
+        )
+        return {row[0]: row[1] for row in self._read(query.group_by(at.outcome))}
 
     def subscriptions(self) -> list[str]:
         """The names of the subscriptions that have receipts."""
