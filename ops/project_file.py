@@ -123,6 +123,11 @@ class TopicsTable(_Table):
 
 class ContextTable(_Table):
     production: bool = Field(default=False, description="Every change needs `--reason`.")
+    approval: Literal["two-person"] | None = Field(
+        default=None,
+        description="`two-person`: a change is applied only after another person than its author approved its plan "
+        "(`backbone change approve ID`). Not what acts at once (pause, resume), and not taking a change back.",
+    )
     kafka: dict[str, Any] = Field(
         default_factory=dict,
         description="librdkafka's settings by its own names, at least `bootstrap.servers`; credentials as references.",

@@ -1,4 +1,4 @@
-"""What redrive, replay and discard write to a subscription's inbox, and how a change that was cut knows what it wrote."""
+"""What redrive, replay and discard write to a subscription's inbox, and how one that was cut knows what it wrote."""
 
 from __future__ import annotations
 

@@ -40,13 +40,13 @@ JUDGED_MAX: Final = 2_000
 EXAMPLES: Final = 3
 SEND, OUTCOME = "send the events", "see what came of them"
 NOT_SENT: Final[Mapping[str, str]] = {
-    "same": "would be sent as they were: left out",
-    "merged": "went out merged with others, so they cannot be compared: left out (send them with --only all)",
-    "not_known": "older than what the ledger knows, so whether they are missing is not known: left out",
-    "refused": "would be refused by the version attached now: left out",
-    "superseded": "superseded: newer deliveries have sent all of it",
-    "expired": "older than expire_after: not sent, unless with --allow-stale",
-    "on_its_way": "in the inbox already, by another change: left out",
+    "same": "left out: the body would be the one that was sent",
+    "merged": "left out: sent merged with others, so not to be compared one by one (--only all sends them)",
+    "not_known": "left out: older than what the ledger knows, so nobody can tell whether it is missing",
+    "refused": "left out: the version attached now would refuse it",
+    "superseded": "not sent to the vendor: newer deliveries have sent all of it",
+    "expired": "not sent to the vendor: older than expire_after (--allow-stale sends it)",
+    "on_its_way": "left out: in the inbox already, by another change",
 }
 """What is said of events that are meant and not sent."""
 
@@ -95,7 +95,7 @@ def replay_plan(
     judge.check()
     survey = look(app, sieve, judge, spans)
     due = survey.estimate(survey.due["due"])
-    if not due and survey.is_exact:
+    if not survey.sent and survey.is_exact:
         raise RefusedError(f"There is nothing to {title}: {'; '.join(survey.left_out()) or 'no event is meant'}.")
     return new_plan(
         app,
@@ -247,6 +247,7 @@ class Survey:
     types: Counter[str] = field(default_factory=Counter)
     judged: int = 0
     due: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
     stale: int = 0
     letters: int = 0
     shown: list[Past] = field(default_factory=list)
@@ -318,6 +319,7 @@ def look(app: App, sieve: Sieve, judge: Judge, spans: Spans) -> Survey:
 def _count(survey: Survey, judged: Judged) -> None:
     survey.judged += 1
     survey.due[judged.due] += 1
+    survey.sent += judged.send
     survey.letters += judged.send and judged.letter is not None
     if judged.due == "due":
         survey.stale += bool(judged.omit)

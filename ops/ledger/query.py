@@ -177,7 +177,8 @@ class Ledger:
         """From which offset on the ledger knows what became of a subscription's records; not in it: of none."""
         at = ranges.c
         query = sa.select(at.topic, at.partition, sa.func.min(at.from_offset)).where(at.subscription == subscription)
-        return {(row[0], row[1]): row[2] for row in self._read(query.group_by(at.topic, at.partition))}
+        rows: Sequence[Any] = self._read(query.group_by(at.topic, at.partition))
+        return {(topic, partition): first for topic, partition, first in rows}
 
     def outcomes(self, subscription: str, change: str, since: datetime) -> dict[str, int]:
         """How many deliveries that a change caused since then ended with which outcome."""
@@ -185,7 +186,8 @@ class Ledger:
         query = sa.select(at.outcome, sa.func.count()).where(
             at.subscription == subscription, at.last_at >= since, at.change_id == change
         )
-        return {row[0]: row[1] for row in self._read(query.group_by(at.outcome))}
+        rows: Sequence[Any] = self._read(query.group_by(at.outcome))
+        return dict(tuple(row) for row in rows)
 
     def subscriptions(self) -> list[str]:
         """The names of the subscriptions that have receipts."""
