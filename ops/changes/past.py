@@ -193,8 +193,11 @@ class Judge:
     ) -> None:
         self._app, self._attached, self._subscription = app, attached, subscription
         self._only, self._allow_stale = selection.only, allow_stale
+        # not asked at all where everything is sent as it is, or nothing that is asked of the vendor can be stale
+        self._ledger = None if selection.only == "all" else self._open()
         self._guard = None if allow_stale else Guard(app, subscription)
-        self._ledger = self._open()
+        if self._guard is not None and self._guard.asks:
+            self._ledger = self._open()
         self._dead = DeadTopic(app, subscription.name)
         self._on_their_way = on_their_way(app, subscription.name, change)
         self._known_from: Mapping[Place, int] = {}
@@ -300,11 +303,7 @@ class Judge:
             return False
         return datetime.now(UTC) - record.time > expire_after
 
-    def _open(self) -> Ledger | None:
-        """None where it is not needed: all events are sent, as they are, or what they ask of the vendor cannot be
-        stale."""
-        if self._only == "all" and (self._guard is None or not self._guard.asks):
-            return None
+    def _open(self) -> Ledger:
         try:
             return self._app.ledger()
         except RefusedError as error:

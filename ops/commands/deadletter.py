@@ -245,7 +245,8 @@ def _show_foreign(app: App, topic: str, id_: str | None, cause: str | None, limi
         raise _unknown(app, topic) from None
     if id_ is not None:
         raise InputError(f"{topic} is no subscription of ours. Look at one of its records: backbone event get {id_}")
-    rows, others = [], 0
+    rows: list[dict[str, Any]] = []
+    others = 0
     for record, letter in foreign_letters(app, topic):
         if letter is None:
             others += 1

@@ -1,4 +1,4 @@
-"""Dead letters that Kafka Connect and Spring have written, recognised by their headers as their documentation has them."""
+"""Dead letters that Kafka Connect and Spring have written, recognised by their headers."""
 
 from __future__ import annotations
 
