@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from consumers.inbox import InboxOrder
@@ -42,6 +43,9 @@ INBOX_MAX: Final = 1_000
 READ_MAX: Final = 20_000
 """Records read until it is noted how far, also where nothing of them is due."""
 POLL_S: Final = 0.3
+TELL_AFTER_S: Final = 5.0
+CLOCKS: Final = timedelta(minutes=10)
+"""So far the clocks of machines may differ, at most."""
 CHECKPOINT: Final = "read to"
 SENT, STALE, LETTERS = "sent", "without newer fields", "redriven"
 
@@ -227,17 +231,18 @@ class _Replay:
     def _wait_for_room(self) -> None:
         """Until the workers have taken enough of what was sent; that may be long, and a person is told."""
         notes = self._journal.notes
+        tell_at = time.monotonic() + TELL_AFTER_S
         while True:
             self._pace.look()
             ends = inbox_ends(self._app, self._plan)
             waiting = waiting_before(self._app, self._name, notes[BEGAN], ends)
             if waiting + self._chunk_size <= INBOX_MAX:
                 return
-            if not self._told_waiting and not is_run(self._app, self._name):
+            if not self._told_waiting and time.monotonic() > tell_at:
                 self._told_waiting = True
-                self._app.screen.warn(
-                    f"{waiting:,} events wait in {self._name}.inbox and nobody runs {self._name}: the rest is sent as "
-                    "its workers take them. Start one: backbone run"
+                look = f"backbone status {self._name}" if is_run(self._app, self._name) else "backbone run"
+                self._app.screen.say(
+                    f"{waiting:,} events wait in {self._name}.inbox; the rest is sent as its workers take them: {look}"
                 )
             time.sleep(POLL_S)  # a group tells nobody when it commits
 
@@ -315,7 +320,7 @@ class _Replay:
         except BackboneError as error:
             self._app.screen.detail(f"how they ended is not known: {error}")
             return None
-        return ledger.outcomes(self._name, self._plan.id, self._plan.created)
+        return ledger.outcomes(self._name, self._plan.id, self._plan.created - CLOCKS)
 
 
 def _spans(plan: Plan) -> Spans:

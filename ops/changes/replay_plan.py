@@ -15,7 +15,7 @@ from consumers.offsets import decode_runs
 from ops.changes.attach_plan import attached_named
 from ops.changes.group_positions import committed
 from ops.changes.orders import grown_topics, inbox_partitions
-from ops.changes.past import Judge, Judged, Past, Selection, Sieve
+from ops.changes.past import Judge, Judged, Only, Past, Selection, Sieve
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.redrive_plan import running
 from ops.changes.rewind_plan import chosen_places, start_of
@@ -49,6 +49,12 @@ NOT_SENT: Final[Mapping[str, str]] = {
     "on_its_way": "left out: in the inbox already, by another change",
 }
 """What is said of events that are meant and not sent."""
+NONE: Final[Mapping[Only, str]] = {
+    "all": "no event is due",
+    "missing": "every one was delivered or skipped",
+    "failed": "none ended as a dead letter",
+    "changed": "none that was delivered would be sent otherwise",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +102,8 @@ def replay_plan(
     survey = look(app, sieve, judge, spans)
     due = survey.estimate(survey.due["due"])
     if not survey.sent and survey.is_exact:
-        raise RefusedError(f"There is nothing to {title}: {'; '.join(survey.left_out()) or 'no event is meant'}.")
+        why = survey.left_out() or [NONE[selection.only] if survey.judged else "no event is meant"]
+        raise RefusedError(f"There is nothing to {title}: {'; '.join(why)}. Nothing was changed.")
     return new_plan(
         app,
         kind="replay",
