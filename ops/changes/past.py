@@ -4,7 +4,7 @@ now, and whether that is due, as the ledger and the open dead letters know it.""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -13,7 +13,7 @@ from consumers.merging import without
 from consumers.pipeline import NotOurs, Pipeline, Projection, Refused, ToDeliver, Wanted, delivery_key
 from consumers.receipts import body_hash
 from ops.changes.orders import on_their_way
-from ops.changes.staleness import LEDGER_WAIT_S, Guard
+from ops.changes.staleness import LEDGER_WAIT_S, Guard, Verdict
 from ops.dead_topic import DeadTopic, Standing
 from ops.event_log import holds
 from ops.ledger.query import read_to_end
@@ -219,7 +219,34 @@ class Judge:
     def judge(self, found: Sequence[Past]) -> list[Judged]:
         """One answer each, in their order. Call ``check`` first."""
         told = self._receipts(found)
-        return [self._judged(past, told.get(past.record.origin, ())) for past in found]
+        judged = [self._judged(past, told.get(past.record.origin, ())) for past in found]
+        if self._guard is None:
+            return judged
+        asked = [
+            (place, (one.past.record.origin, one.past.made, ended[-1].last_at if ended else None))
+            for place, one in enumerate(judged)
+            if one.due == "due" and one.past.made is not None
+            for ended in (told.get(one.past.record.origin, ()),)
+        ]
+        verdicts = self._guard.verdicts([one for _, one in asked])
+        for (place, (origin, _, _)), verdict in zip(asked, verdicts, strict=True):
+            judged[place] = self._guarded(judged[place], verdict, told.get(origin, ()))
+        return judged
+
+    def _guarded(self, one: Judged, verdict: Verdict, told: Sequence[StoredReceipt]) -> Judged:
+        """What is due, after what newer deliveries have sent."""
+        if verdict.kind == "superseded":
+            return replace(one, due="superseded", send=self._is_endless(one.letter, told), omit=verdict.omit)
+        if self._only == "changed" and verdict.omit:
+            assert one.past.made is not None
+            if self._is_same(one.past.made, verdict.omit, told):
+                return replace(one, due="same", send=False)
+        return replace(one, omit=verdict.omit)
+
+    def _is_endless(self, letter: Standing | None, told: Sequence[StoredReceipt]) -> bool:
+        """Whether nothing says yet how it ended. What was delivered and is skipped now would be taken for not
+        delivered: only a missing end is written."""
+        return letter is not None or (self._ledger is not None and not any(one.outcome in DONE for one in told))
 
     def _receipts(self, found: Sequence[Past]) -> dict[Origin, list[StoredReceipt]]:
         if self._ledger is None or not found:
@@ -248,18 +275,9 @@ class Judge:
             return Judged(past, asked, send=False)
         if made is None:
             return Judged(past, "refused", send=False)
-        # what was delivered and is skipped now would be taken for not delivered: only a missing end is written
-        endless = letter is not None or (self._ledger is not None and not any(one.outcome in DONE for one in told))
         if self._is_expired(past.record):
-            return Judged(past, "expired", send=endless, letter=letter)
-        if self._guard is None:
-            return Judged(past, "due", send=True, letter=letter)
-        verdict = self._guard.verdict(origin, made, told[-1].last_at if told else None)
-        if verdict.kind == "superseded":
-            return Judged(past, "superseded", send=endless, omit=verdict.omit, letter=letter)
-        if self._only == "changed" and verdict.omit and self._is_same(made, verdict.omit, told):
-            return Judged(past, "same", send=False)
-        return Judged(past, "due", send=True, omit=verdict.omit, letter=letter)
+            return Judged(past, "expired", send=self._is_endless(letter, told), letter=letter)
+        return Judged(past, "due", send=True, letter=letter)
 
     def _asked_for(self, past: Past, told: Sequence[StoredReceipt]) -> Due:
         match self._only:

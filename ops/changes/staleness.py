@@ -4,7 +4,7 @@ The ledger knows what was sent later. What is delivered between the question and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,6 +14,7 @@ from consumers.merging import without
 from consumers.pipeline import NotOurs, Pipeline, ToDeliver, Wanted
 from consumers.receipts import about_text
 from consumers.subscription import Subscription, load_text
+from ops.ledger.query import Older
 from schemas.errors import BackboneError, RefusedError, UnreachableError
 from schemas.event import Origin, Record
 
@@ -103,40 +104,39 @@ class Guard:
     def judge(self, found: Iterable[DeadLetter]) -> dict[Origin, Verdict]:
         """What would come of these letters now, by origin. Raises as ``check``."""
         verdicts: dict[Origin, Verdict] = {}
-        guarded: list[tuple[DeadLetter, ToDeliver]] = []
+        guarded: list[tuple[Origin, ToDeliver, datetime | None]] = []
         for letter in found:
             made = self._made(letter.record)
             if isinstance(made, Verdict):
                 verdicts[letter.origin] = made
-                continue
-            verdicts[letter.origin] = FRESH
-            if made.delivery.action in self._guarded:
-                guarded.append((letter, made))
-        if guarded:
+            else:
+                guarded.append((letter.origin, made, _moment(letter.last_at)))
+        if any(made.delivery.action in self._guarded for _, made, _ in guarded):
             self.check()
-        for letter, made in guarded:
-            verdicts[letter.origin] = self.verdict(letter.origin, made, _moment(letter.last_at))
-        return verdicts
+        judged = self.verdicts(guarded)
+        return verdicts | {origin: one for (origin, _, _), one in zip(guarded, judged, strict=True)}
 
-    def verdict(self, origin: Origin, made: ToDeliver, since: datetime | None) -> Verdict:
-        """Whether sending an event's delivery now would overwrite newer values; ``since`` when it was dealt with
-        before, for what was sent from other partitions. Call ``check`` first."""
-        delivery = made.delivery
-        if self._ledger is None or delivery.action not in self._guarded:
-            return FRESH
-        action = self._subscription.connector.actions[delivery.action]
-        later = self._ledger.sent_later(
-            self._subscription.name,
-            delivery.action,
-            delivery.entity,
-            origin=origin,
-            about=about_text(delivery, action),
-            since=since,
-        )
-        omit = tuple(sorted(later & _fields(delivery, action)))
-        if not omit:
-            return FRESH
-        return Verdict("stale" if without(delivery, omit, action) is not None else "superseded", omit)
+    def verdicts(self, asked: Sequence[tuple[Origin, ToDeliver, datetime | None]]) -> list[Verdict]:
+        """Of each event's delivery, whether sending it now would overwrite newer values. With it, when it was dealt
+        with before, for what was sent from other partitions. Call ``check`` first."""
+        actions = self._subscription.connector.actions
+        guarded = [
+            (place, Older(action=made.delivery.action, entity=made.delivery.entity, origin=origin, since=since,
+                          about=about_text(made.delivery, actions[made.delivery.action])))
+            for place, (origin, made, since) in enumerate(asked)
+            if made.delivery.action in self._guarded
+        ]  # fmt: skip
+        verdicts = [FRESH] * len(asked)
+        if self._ledger is None or not guarded:
+            return verdicts
+        later = self._ledger.sent_later(self._subscription.name, [older for _, older in guarded])
+        for (place, older), names in zip(guarded, later, strict=True):
+            delivery, action = asked[place][1].delivery, actions[older.action]
+            omit = tuple(sorted(names & _fields(delivery, action)))
+            if omit:
+                left = without(delivery, omit, action)
+                verdicts[place] = Verdict("stale" if left is not None else "superseded", omit)
+        return verdicts
 
     def _made(self, record: Record) -> ToDeliver | Verdict:
         try:

@@ -97,6 +97,18 @@ class Wanted:
     until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Older:
+    """A delivery of an older event, about to be sent again. ``entity`` and ``about`` are plain, whether receipts hold
+    them hashed or not; ``since``: when it was dealt with before."""
+
+    action: str
+    entity: str
+    origin: Origin
+    about: str = ""
+    since: datetime | None = None
+
+
 class Ledger:
     """The receipts, to read. Blocking; one thread at a time. ``key`` is the installation's key; None: there is none,
     and nothing hashed is found. Raises RefusedError where the ledger has another version's form, UnreachableError and
@@ -200,38 +212,44 @@ class Ledger:
                 return names
             names.append(found[0][0])
 
-    def sent_later(
-        self,
-        subscription: str,
-        action: str,
-        entity: str,
-        *,
-        origin: Origin,
-        about: str = "",
-        since: datetime | None = None,
-    ) -> frozenset[str]:
-        """The body's fields that deliveries of the same action and entity (and what else it is ``about``, a table)
-        have sent *after* the event at ``origin``: what redriving that event would overwrite with older values.
+    def sent_later(self, subscription: str, older: Sequence[Older]) -> list[frozenset[str]]:
+        """For each, the body's fields that deliveries of the same action and entity (and what else it is about, a
+        table) have sent *after* its event: what sending it again would overwrite with older values.
 
         After it are later offsets of its partition. Of other partitions nobody can tell by offsets; there it is what
-        was sent since the event was set aside (``since``; None: they do not count). An outcome that is not known
-        counts as sent. ``entity`` and ``about`` are plain, whether receipts hold them hashed or not.
+        was sent since it was dealt with (``since``; None: they do not count). An outcome that is not known counts as
+        sent.
 
         Ask only a ledger that has read to the end (``read_to_end``)."""
-        at = receipts.c
-        same_partition = sa.and_(at.origin_topic == origin.topic, at.origin_partition == origin.partition)
-        later = sa.and_(same_partition, at.origin_offset > origin.offset)
-        if since is not None:
-            later = sa.or_(later, sa.and_(sa.not_(same_partition), at.last_at > since))
-        query = sa.select(at.body_fields).where(
-            at.subscription == subscription,
-            at.action == action,
-            sa.or_(*self._is(at.entity, at.entity_hashed, entity)),
-            at.about.in_(self._forms(about)),
-            at.outcome.in_(("delivered", "unknown")),
-            later,
-        )
-        return frozenset(name for (names,) in self._read(query) for name in names)
+        at, found = receipts.c, dict[tuple[str, str, bool], list[Any]]()
+        entities = sorted({form for one in older for form in self._forms(one.entity)})
+        # what many receipts of an entity say alike is one row: so an entity may have as many as it likes
+        alike = (at.action, at.entity, at.entity_hashed, at.about, at.origin_topic, at.origin_partition, at.body_fields)
+        for begin in range(0, len(entities), ASKED_MAX):
+            query = sa.select(*alike, sa.func.max(at.origin_offset), sa.func.max(at.last_at)).where(
+                at.subscription == subscription,
+                at.action.in_(sorted({one.action for one in older})),
+                at.entity.in_(entities[begin : begin + ASKED_MAX]),
+                at.outcome.in_(("delivered", "unknown")),
+            )
+            for row in self._read(query.group_by(*alike)):
+                found.setdefault((row[0], row[1], row[2]), []).append(row[3:])
+        return [self._later(one, found) for one in older]
+
+    def _later(self, older: Older, found: Mapping[tuple[str, str, bool], Sequence[Any]]) -> frozenset[str]:
+        forms, about = self._forms(older.entity), self._forms(older.about)
+        names: set[str] = set()
+        for place, form in enumerate(forms):
+            for of, topic, partition, fields, offset, last_at in found.get((older.action, form, place == 1), ()):
+                if of not in about:
+                    continue
+                if (topic, partition) == older.origin[:2]:
+                    is_later = offset > older.origin.offset
+                else:
+                    is_later = older.since is not None and last_at > older.since
+                if is_later:
+                    names.update(fields)
+        return frozenset(names)
 
     def _forms(self, text: str) -> list[str]:
         key = self._key()
