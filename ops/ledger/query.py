@@ -232,8 +232,9 @@ class Ledger:
                 at.entity.in_(entities[begin : begin + ASKED_MAX]),
                 at.outcome.in_(("delivered", "unknown")),
             )
-            for row in self._read(query.group_by(*alike)):
-                found.setdefault((row[0], row[1], row[2]), []).append(row[3:])
+            rows: Sequence[Any] = self._read(query.group_by(*alike))
+            for action, entity, is_hashed, *rest in rows:
+                found.setdefault((action, entity, is_hashed), []).append(rest)
         return [self._later(one, found) for one in older]
 
     def _later(self, older: Older, found: Mapping[tuple[str, str, bool], Sequence[Any]]) -> frozenset[str]:
