@@ -126,7 +126,8 @@ class ContextTable(_Table):
     approval: Literal["two-person"] | None = Field(
         default=None,
         description="`two-person`: a change is applied only after another person than its author approved its plan "
-        "(`backbone change approve ID --reason TEXT`). Not what acts at once (pause, resume), and not taking a change back.",
+        "(`backbone change approve ID --reason TEXT`). Not what acts at once (pause, resume), and not taking a change "
+        "back.",
     )
     kafka: dict[str, Any] = Field(
         default_factory=dict,
