@@ -81,6 +81,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "connection": Entry("ops.commands.connection:connection", "Accounts at vendors: state, check, pause."),
     },
     "Change, and change back": {
+        "replay": Entry("ops.commands.replay:replay", "Deliver past events again, to one subscription (a change)."),
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),
         "erase": Entry("ops.commands.erase:erase", "Have vendors erase what they got about a person (a change)."),
         "apply": Entry("ops.commands.apply:apply", "Do a planned change."),

@@ -136,6 +136,12 @@ class ContextTable(_Table):
     """A place to talk to: one cluster, one registry, the connections to vendors there."""
 
     production: bool = Field(default=False, description="Every change needs `--reason`.")
+    approval: Literal["two-person"] | None = Field(
+        default=None,
+        description="`two-person`: a change is applied only after another person than its author approved its plan "
+        "(`backbone change approve ID --reason TEXT`). Not what acts at once (pause, resume), and not taking a change "
+        "back.",
+    )
     kafka: dict[str, Any] = Field(
         default_factory=dict,
         description="librdkafka's settings by its own names, at least `bootstrap.servers`; credentials as references.",
