@@ -7,11 +7,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from connectors.pacing import BACKGROUND, read_rate
+from ops.secrets.reference import WRITE, is_reference, vault_reference
 from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.findings import did_you_mean
@@ -63,12 +65,20 @@ class _Table(BaseModel):
 
 def _reference(value: Any) -> Any:
     if isinstance(value, str) and not is_reference(value):
-        raise ValueError("a credential does not stand in this file; write env:NAME or file:PATH")
+        raise ValueError(f"a credential does not stand in this file. {WRITE.removesuffix('.')}")
+    return value
+
+
+def _own_reference(value: Any) -> Any:
+    if isinstance(value, str) and (not is_reference(value) or value.startswith("vault:")):
+        raise ValueError("what opens the vault stands outside it; write env:NAME or file:PATH")
     return value
 
 
 Reference = Annotated[str, BeforeValidator(_reference)]
-"""``env:NAME`` or ``file:PATH``."""
+"""``env:NAME``, ``file:PATH`` or ``vault:PATH#FIELD``."""
+VaultOwn = Annotated[str, BeforeValidator(_own_reference)]
+"""``env:NAME`` or ``file:PATH``: a credential that opens the vault."""
 
 
 def _rate(text: str) -> str:
@@ -112,6 +122,56 @@ class RegistryTable(_Table):
     key_file: str | None = Field(default=None, description="Its key, PEM.")
 
 
+class AppRoleTable(_Table):
+    role_id: str = Field(min_length=1, description="Log in to the vault as this AppRole; no secret.")
+    secret_id: VaultOwn = Field(description="Its secret id. A reference, not to the vault.")
+    mount: str = Field(default="approle", min_length=1, description="Where the auth method is mounted.")
+
+
+class KubernetesTable(_Table):
+    role: str = Field(min_length=1, description="Log in to the vault with the pod's service account, as this role.")
+    token: VaultOwn = Field(
+        default="file:/var/run/secrets/kubernetes.io/serviceaccount/token",
+        description="The service account's token. A reference, not to the vault.",
+    )
+    mount: str = Field(default="kubernetes", min_length=1, description="Where the auth method is mounted.")
+
+
+class VaultTable(_Table):
+    """Where ``vault:`` references are looked up, and how we are let in there."""
+
+    address: str | None = Field(
+        default=None, description="Address of HashiCorp Vault or OpenBao, for `vault:PATH#FIELD`: `https://…`."
+    )
+    namespace: str | None = Field(default=None, min_length=1, description="Namespace there.")
+    ca_file: str | None = Field(default=None, description="Certificates to trust, PEM.")
+    token: VaultOwn | None = Field(
+        default=None,
+        description="A token as it is, for example the file of a Vault Agent. A reference, not to the vault. Or one of "
+        "the two below.",
+    )
+    approle: AppRoleTable | None = Field(
+        default=None, description="A table: `role_id`, `secret_id` (a reference), `mount` (default `approle`)."
+    )
+    kubernetes: KubernetesTable | None = Field(
+        default=None,
+        description="A table: `role`, `token` (default: the pod's service account), `mount` (default `kubernetes`).",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        ways = [way for way in (self.token, self.approle, self.kubernetes) if way is not None]
+        if self.address is None and (ways or self.namespace or self.ca_file):
+            raise ValueError("address is missing")
+        if self.address is not None:
+            parts = urlsplit(self.address)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+                raise ValueError("address is http(s)://HOST:PORT, without a user")
+            if len(ways) != 1:
+                raise ValueError("give one of token, approle and kubernetes")
+        return self
+
+
 class TopicsTable(_Table):
     """How topics are created here. ``replication`` None: 3, or as many brokers as there are."""
 
@@ -123,11 +183,16 @@ class TopicsTable(_Table):
 
 class ContextTable(_Table):
     production: bool = Field(default=False, description="Every change needs `--reason`.")
+    allow_plaintext: bool = Field(
+        default=False,
+        description="Let Kafka, registry and vault be talked to without TLS beyond this machine; refused otherwise.",
+    )
     kafka: dict[str, Any] = Field(
         default_factory=dict,
         description="librdkafka's settings by its own names, at least `bootstrap.servers`; credentials as references.",
     )
     registry: RegistryTable = RegistryTable()
+    vault: VaultTable = VaultTable()
     topics: TopicsTable = TopicsTable()
     ledger: str | None = Field(
         default=None,
@@ -207,16 +272,13 @@ def read_file(file: Path) -> File:
             table["kafka"] = _dotted(table["kafka"])
             _check_kafka(file, name, table["kafka"])
     _check_credentials(file, content)
+    _check_vault_references(file, content)
     try:
         found = File.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{file}: {sentence(error, File)}") from None
     _check_connections(file, found)
     return found
-
-
-def is_reference(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("env:", "file:")) and len(value.partition(":")[2]) > 0
 
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
@@ -252,9 +314,7 @@ def _check_kafka(file: Path, context: str, table: Mapping[str, Any]) -> None:
         if not isinstance(value, str | int | float | bool):
             raise InputError(f"{place}: '{key}' is a text, a number or true/false.")
         if key in SECRET_KAFKA_KEYS and not is_reference(value):
-            raise InputError(
-                f"{place}: '{key}' is a credential and does not stand in this file. Write env:NAME or file:PATH."
-            )
+            raise InputError(f"{place}: '{key}' is a credential and does not stand in this file. {WRITE}")
 
 
 def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
@@ -264,16 +324,25 @@ def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
             if not isinstance(value, str) or is_reference(value):
                 continue
             if _CREDENTIAL.search(key):
-                raise InputError(
-                    f"{file}: {place}: '{key}' is a credential and does not stand in this file. "
-                    "Write env:NAME or file:PATH."
-                )
+                raise InputError(f"{file}: {place}: '{key}' is a credential and does not stand in this file. {WRITE}")
             if _holds_password(value):
                 raise InputError(
                     f"{file}: {place}: '{key}' holds a password, which does not stand in this file. "
-                    + ("Give username and password beside it, the password as env:NAME or file:PATH."
+                    + ("Give username and password beside it, the password as a reference, env:NAME or file:PATH."
                        if place.endswith(".registry") else "Write the whole address as env:NAME or file:PATH.")
                 )  # fmt: skip
+
+
+def _check_vault_references(file: Path, content: Any, place: str = "") -> None:
+    """A badly formed one would be found only where it is looked up, in production."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_vault_references(file, value, f"{place}.{key}" if place else key)
+    elif isinstance(content, str) and content.startswith("vault:") and is_reference(content):
+        try:
+            vault_reference(content.removeprefix("vault:"))
+        except InputError as error:
+            raise InputError(f"{file}: {place}: {error}.") from None
 
 
 def _holds_password(address: str) -> bool:
