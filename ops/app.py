@@ -49,8 +49,13 @@ AWAY = frozenset({
 })  # fmt: skip
 """Kafka's errors that mean that nobody answers."""
 
+REFUSALS = frozenset({"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"})
+"""Its errors that mean that somebody answers, and does not let us in."""
+
 CLUSTER_TIMEOUT_S = 8.0
 """How long a command waits for the cluster before it says that it cannot be reached (exit 8)."""
+WHY_TIMEOUT_S = 3.0
+"""How long it then looks for the reason, where a login or a certificate may be it."""
 
 
 class App:
@@ -61,6 +66,7 @@ class App:
         self.interrupted = "Interrupted."
         """The sentence of exit 130; whoever does long work says here how to go on."""
         self._made: dict[str, Any] = {}
+        self._troubles: dict[str, str] = {}
         self._closing: list[Callable[[], object]] = []
 
     # ---- where we are -----------------------------------------------------------------------------------------
@@ -254,8 +260,8 @@ class App:
         name = error.name() if hasattr(error, "name") else str(error)
         if name in AWAY:
             return self.unreachable()
-        if name in {"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"}:
-            return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' refuses our credentials ({name}).")
+        if name in REFUSALS:
+            return self._refused(name, str(error.str()) if hasattr(error, "str") else "")
         if name.endswith("AUTHORIZATION_FAILED") or name == "POLICY_VIOLATION":
             return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' does not permit this ({name}).")
         if name in {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"}:
@@ -275,11 +281,58 @@ class App:
             return InputError(f"{place}: librdkafka knows no setting '{found[1]}'.")
         return InputError(f"{place}: librdkafka does not take this value of '{found[1]}'.")
 
-    def unreachable(self) -> UnreachableError:
-        """The sentence for a cluster that does not answer; names its address."""
+    def unreachable(self) -> BackboneError:
+        """The sentence for a cluster that does not answer; names its address. Where it is not the cluster but the
+        login or the certificate, that is said: librdkafka tells it beside the error of the call."""
+        refused = self._why_away()
+        if refused is not None:
+            return refused
         address = self.context.kafka_address
         advice = " Start it: backbone local up" if self.screen.context == "local" else ""
         return UnreachableError(f"The Kafka cluster at {address} does not answer.{advice}")
+
+    def _why_away(self) -> BackboneError | None:
+        """A login or a certificate that is refused, as far as a client has heard of it."""
+        if str(self.context.kafka.get("security.protocol", "plaintext")).lower() == "plaintext":
+            return None
+        from confluent_kafka import KafkaException
+
+        admin = self.admin()
+        admin.poll(0)
+        if not self._troubles:
+            with suppress(KafkaException):  # it is away; only what it says beside that is of interest
+                admin.list_topics(timeout=WHY_TIMEOUT_S)
+            admin.poll(0)
+        for name, said in self._troubles.items():
+            if name in REFUSALS:
+                return self._refused(name, said)
+        return None
+
+    def _refused(self, name: str, said: str) -> BackboneError:
+        """What a refused login or TLS handshake means. librdkafka's words are looked into and not repeated."""
+        address = self.context.kafka_address
+        place = f"contexts.{self.screen.context}.kafka"
+        if name != "_SSL":
+            return NotAllowedError(
+                f"The Kafka cluster at {address} refuses our login ({name}): look at the credentials in {place}."
+            )
+        if "hostname mismatch" in said or "IP address mismatch" in said:
+            return UnreachableError(
+                f"What answers at {address} shows the certificate of another host: write its own name in {place}."
+            )
+        if "certificate verify failed" in said:
+            return UnreachableError(
+                f"The certificate of the Kafka cluster at {address} is not trusted here: look at ssl.ca.location in "
+                f"{place}."
+            )
+        return NotAllowedError(
+            f"The Kafka cluster at {address} refuses the TLS handshake: look at ssl.certificate.location and "
+            f"security.protocol in {place}."
+        )
+
+    def _heard(self, error: Any) -> None:
+        """What a client says of its connections: the call that needed one reports that it failed, not why."""
+        self._troubles[str(error.name())] = str(error.str())
 
     def sentence(self, error: BackboneError) -> str:
         """What is shown of an error: an article begins with a capital (a name does not), and an unreachable registry
@@ -315,7 +368,7 @@ class App:
         # librdkafka prints its own lines about every refused connection to stderr; our one sentence is enough
         return {
             "log_level": 0,
-            "error_cb": _ignore,
+            "error_cb": self._heard,
             "socket.connection.setup.timeout.ms": 5000,
             **self.context.kafka,
         }
@@ -344,10 +397,6 @@ class App:
 
         cache = self.project.root / ".backbone" / "schemas" / self.context.name
         return open_registry(self.context.registry_url, cache=cache, **self.context.registry_credentials())
-
-
-def _ignore(_: object) -> None:
-    """librdkafka's connection errors: the call that needed the connection reports them."""
 
 
 @overload
