@@ -52,6 +52,8 @@ AWAY = frozenset({
 REFUSALS = frozenset({"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"})
 """Its errors that mean that somebody answers, and does not let us in."""
 
+READER = "backbone-reader"
+"""What a reader outside any group calls its group: the client asks for its coordinator all the same."""
 CLUSTER_TIMEOUT_S = 8.0
 """How long a command waits for the cluster before it says that it cannot be reached (exit 8)."""
 WHY_TIMEOUT_S = 3.0
@@ -141,7 +143,7 @@ class App:
             self._client()
             | {
                 # librdkafka wants a name even where no group is used; nothing is ever committed under it
-                "group.id": "backbone-reader",
+                "group.id": READER,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
@@ -255,20 +257,30 @@ class App:
             return file_error(error)
         return None
 
-    def kafka_error(self, error: Any) -> BackboneError:
-        """One of ours for a ``KafkaError``: unreachable (8), not allowed (4), not found (5), or unexpected (1)."""
+    def kafka_error(self, error: Any, doing: str = "this") -> BackboneError:
+        """One of ours for a ``KafkaError``: unreachable (8), not allowed (4), not found (5), or unexpected (1).
+        ``doing``: what was asked of the cluster, where that is known: ``reading the topic billing.invoices``."""
         name = error.name() if hasattr(error, "name") else str(error)
         if name in AWAY:
             return self.unreachable()
         if name in REFUSALS:
             return self._refused(name, str(error.str()) if hasattr(error, "str") else "")
         if name.endswith("AUTHORIZATION_FAILED") or name == "POLICY_VIOLATION":
-            return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' does not permit this ({name}).")
+            return NotAllowedError(
+                f"The Kafka cluster of '{self.screen.context}' does not permit {doing} ({name}). "
+                "What each role needs: backbone topic acls"
+            )
         if name in {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"}:
             return NotFoundError("The cluster has no such topic or partition. See: backbone topic list")
         if name == "_INVALID_ARG":
             return self._refused_setting(error)
         return BackboneError(f"Kafka answered {name}.")
+
+    def reading_error(self, error: Any, topic: str) -> BackboneError:
+        """The same for what a consumer of ``consumer()`` answers while it reads a topic."""
+        if error.name() == "GROUP_AUTHORIZATION_FAILED":
+            return self.kafka_error(error, f"describing the group {READER}")
+        return self.kafka_error(error, f"reading the topic {topic}")
 
     def _refused_setting(self, error: Any) -> InputError:
         """What librdkafka says of settings it does not take; the value is not repeated."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ops.app import READER
 from ops.topics import LEDGER
 
 Role: TypeAlias = Literal["publisher", "worker", "ledger", "monitor", "operator", "analyst"]
@@ -67,6 +68,10 @@ def permissions(role: Role, topics: Iterable[str], readers: Mapping[str, Iterabl
     return _merged(makers[role]())
 
 
+def _reads(role: Role, group: str = READER) -> Permission:
+    return Permission(role, "group", group, (DESCRIBE,), "read outside any group: the client asks for a coordinator")
+
+
 def _publisher(topics: Iterable[str]) -> Iterator[Permission]:
     for topic in sorted(set(topics)):
         yield Permission("publisher", "topic", topic, (WRITE,), "publish")
@@ -74,6 +79,9 @@ def _publisher(topics: Iterable[str]) -> Iterator[Permission]:
 
 def _worker(role: Role, readers: Mapping[str, Iterable[str]]) -> Iterator[Permission]:
     yield Permission(role, "topic", "backbone.control", (READ, WRITE), "follow what is attached; say what stopped")
+    yield _reads(role)
+    yield _reads(role, "backbone.control-tail")
+    yield _reads(role, "backbone.open-letters")
     yield Permission(role, "topic", "backbone.heartbeat", (WRITE,), "say what it does")
     yield Permission(role, "topic", "backbone.deliveries", (WRITE,), "leave receipts")
     for name, topics in sorted(readers.items()):
@@ -116,6 +124,7 @@ def _operator(topics: Iterable[str], readers: Mapping[str, Iterable[str]]) -> It
 
 
 def _analyst(topics: Iterable[str]) -> Iterator[Permission]:
+    yield _reads("analyst")
     yield Permission("analyst", "topic", "backbone.control", (READ,), "what is attached")
     for topic in sorted(set(topics)):
         yield Permission("analyst", "topic", topic, (READ,), "preview, tail, find")

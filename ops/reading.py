@@ -54,7 +54,7 @@ def read_to_end(
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard(message.partition() or 0)
                 else:
-                    raise app.kafka_error(error)
+                    raise app.reading_error(error, topic)
             if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
                 raise app.unreachable()
     finally:
@@ -70,7 +70,7 @@ def partition_count(app: App, topic: str) -> int:
     except KafkaException as error:
         raise app.kafka_error(error.args[0]) from None
     if found.error is not None:
-        raise app.kafka_error(found.error)
+        raise app.kafka_error(found.error, f"describing the topic {topic}")
     if not found.partitions:
         raise NotFoundError(f"The cluster has no topic '{topic}'.")
     return len(found.partitions)

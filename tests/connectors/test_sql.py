@@ -448,3 +448,11 @@ async def test_a_database_that_cannot_be_asked_is_not_a_row_that_is_missing(data
     assert await connector.check() == Unavailable("forbidden", needs_operator=True)
     assert await connector.look_up(row("u1", name="a")) == Unavailable("forbidden", needs_operator=True)
     await connector.close()
+
+
+def test_user_and_password_may_stand_beside_the_address_and_are_never_shown() -> None:
+    url = "postgresql://old:older@db:5432/app"
+    found = SqlSettings.model_validate({"url": url, "username": "leased", "password": "hunter2/@"})
+    assert (found.address.username, found.address.password, found.address.host) == ("leased", "hunter2/@", "db")
+    assert "hunter2" not in repr(found)
+    assert SqlSettings.model_validate({"url": url}).address.password == "older"
