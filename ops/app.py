@@ -321,26 +321,9 @@ class App:
         return None
 
     def _refused(self, name: str, said: str) -> BackboneError:
-        """What a refused login or TLS handshake means. librdkafka's words are looked into and not repeated."""
-        address = self.context.kafka_address
-        place = f"contexts.{self.screen.context}.kafka"
-        if name != "_SSL":
-            return NotAllowedError(
-                f"The Kafka cluster at {address} refuses our login ({name}): look at the credentials in {place}."
-            )
-        if "hostname mismatch" in said or "IP address mismatch" in said:
-            return UnreachableError(
-                f"What answers at {address} shows the certificate of another host: write its own name in {place}."
-            )
-        if "certificate verify failed" in said:
-            return UnreachableError(
-                f"The certificate of the Kafka cluster at {address} is not trusted here: look at ssl.ca.location in "
-                f"{place}."
-            )
-        return NotAllowedError(
-            f"The Kafka cluster at {address} refuses the TLS handshake: look at ssl.certificate.location and "
-            f"security.protocol in {place}."
-        )
+        from ops.refused_login import refused_login
+
+        return refused_login(name, said, self.context.kafka_address, f"contexts.{self.screen.context}.kafka")
 
     def _heard(self, error: Any) -> None:
         """What a client says of its connections: the call that needed one reports that it failed, not why."""

@@ -124,8 +124,8 @@ def _transport(app: App) -> Iterator[Line]:
     said += f", vault {vault.partition(':')[0]}" if vault else ""
     open_ = [
         plaintext.of_kafka(kafka),
-        plaintext.of_url("the registry", registry),
-        plaintext.of_url("the vault", vault or ""),
+        plaintext.of_url("the registry would be asked at", registry),
+        plaintext.of_url("the vault would be asked at", vault or ""),
     ]
     if context.table.allow_plaintext and any(open_):
         yield Line(

@@ -7,7 +7,7 @@ role exactly these at a broker that permits nothing else, and runs its commands.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -57,7 +57,7 @@ class Permission:
 def permissions(role: Role, topics: Iterable[str], readers: Mapping[str, Iterable[str]]) -> list[Permission]:
     """What a role needs where the contracts name these ``topics`` and subscriptions (``readers``, by name) read so
     many of them."""
-    makers = {
+    makers: Mapping[Role, Callable[[], Iterator[Permission]]] = {
         "publisher": lambda: _publisher(topics),
         "worker": lambda: _worker("worker", readers),
         "ledger": _ledger,

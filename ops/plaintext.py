@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 
 
 def of_kafka(settings: Mapping[str, Any]) -> str | None:
-    """By librdkafka's settings, whose default is plaintext."""
+    """By librdkafka's settings, whose default is plaintext; where tokens are issued is looked at too."""
+    issuer = of_url("the client secret would go to", str(settings.get("sasl.oauthbearer.token.endpoint.url", "")))
+    if issuer is not None:
+        return issuer
     protocol = str(settings.get("security.protocol", "plaintext")).upper()
     servers = [server.strip() for server in str(settings.get("bootstrap.servers", "")).split(",") if server.strip()]
     away = [server for server in servers if not is_here(_host(server))]
@@ -23,11 +26,10 @@ def of_kafka(settings: Mapping[str, Any]) -> str | None:
 
 
 def of_url(what: str, url: str) -> str | None:
-    """By an address over HTTP; ``what`` answers there."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or is_here(parts.hostname or ""):
+    """By an address over HTTP; ``what`` goes there: ``the registry would be asked at``."""
+    if not url.lower().startswith("http://") or is_here(host := _host(url)):
         return None
-    return f"{what} at {parts.hostname} would be talked to unencrypted (http://)"
+    return f"{what} {host} unencrypted (http://)"
 
 
 def is_here(host: str) -> bool:

@@ -167,18 +167,24 @@ class Context:
         if table.address is None:
             raise InputError(f'the context {self.name} has no vault: write address = "https://…" in [{place}]')
         if not self.plaintext_allowed:
-            self._refuse(place, plaintext.of_url("the vault", table.address))
+            self._refuse(place, plaintext.of_url("the vault would be asked at", table.address))
         if (token := table.token) is not None:
-            login = Login(token=lambda: self.secrets.look_up(token))
+            login = Login(token=lambda: str(self.secrets.resolved(token, f"{place}.token")))
         elif (role := table.approle) is not None:
             login = Login(
                 mount=role.mount,
-                form=lambda: {"role_id": role.role_id, "secret_id": self.secrets.look_up(role.secret_id)},
+                form=lambda: {
+                    "role_id": role.role_id,
+                    "secret_id": self.secrets.resolved(role.secret_id, f"{place}.approle.secret_id"),
+                },
             )
         else:
             pod = table.kubernetes
             assert pod is not None, "VaultTable wants one of the three"
-            login = Login(mount=pod.mount, form=lambda: {"role": pod.role, "jwt": self.secrets.look_up(pod.token)})
+            login = Login(
+                mount=pod.mount,
+                form=lambda: {"role": pod.role, "jwt": self.secrets.resolved(pod.token, f"{place}.kubernetes.token")},
+            )
         ca_file = None if table.ca_file is None else str(self.project.root / table.ca_file)
         if ca_file is not None and not Path(ca_file).is_file():
             raise InputError(f"the vault's ca_file {ca_file} is no file")
@@ -202,7 +208,7 @@ class Context:
         if not url:
             raise InputError(f'{self.project.file}: contexts.{self.name} needs registry.url = "https://…".')
         if not self.plaintext_allowed:
-            self._refuse(f"contexts.{self.name}.registry", plaintext.of_url("the registry", str(url)))
+            self._refuse(f"contexts.{self.name}.registry", plaintext.of_url("the registry would be asked at", str(url)))
         return str(url)
 
     def registry_credentials(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Secrets:
         try:
             return self.look_up(value)
         except BackboneError as error:
-            raise type(error)(f"{place}: {error}.") from None
+            raise type(error)(f"{place}: {str(error).removesuffix('.')}.") from None
 
     def refresh(self) -> list[str]:
         """Renew the leases that are due and read the others again. Answers what could not be, one sentence each: the

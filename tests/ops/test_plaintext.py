@@ -51,11 +51,15 @@ def test_kafka_without_tls_beyond_this_machine_is_refused_with_what_to_write(
 def test_a_registry_and_a_vault_over_http_beyond_this_machine_are_refused(tmp_path: Path) -> None:
     text = 'registry.url = "http://registry.example:8080"\nvault = {address = "http://v.example", token = "env:T"}\n'
     found = context(tmp_path, text)
-    with pytest.raises(InputError, match=r"contexts\.prod\.registry: the registry at registry\.example"):
+    with pytest.raises(InputError, match=r"contexts\.prod\.registry: the registry would be asked at registry\.example"):
         _ = found.registry_url
-    with pytest.raises(InputError, match=r"the vault at v\.example would be talked to unencrypted"):
+    with pytest.raises(InputError, match=r"the vault would be asked at v\.example unencrypted"):
         found.secrets.look_up("vault:a/b#c")
     assert context(tmp_path, f"allow_plaintext = true\n{text}").registry_url.startswith("http://registry")
+    token = 'kafka = {"bootstrap.servers" = "k:1", "security.protocol" = "sasl_ssl", \
+"sasl.oauthbearer.token.endpoint.url" = "http://id.example/token"}\n'
+    with pytest.raises(InputError, match=r"the client secret would go to id\.example unencrypted"):
+        _ = context(tmp_path, token).kafka
     for fine in ("https://registry.example", "http://127.0.0.1:8081", "http://[::1]:1/x", "memory://x"):
         assert context(tmp_path, f'registry.url = "{fine}"\n').registry_url == fine
 
@@ -71,6 +75,7 @@ def test_a_command_that_would_speak_plaintext_ends_with_the_sentence_and_exit_2(
 @given(st.text(max_size=40), st.sampled_from(["plaintext", "SASL_SSL", "x"]))
 def test_no_text_in_place_of_servers_raises_anything(servers: str, protocol: str) -> None:
     plaintext.of_kafka({"bootstrap.servers": servers, "security.protocol": protocol})
+    plaintext.of_url("it goes to", f"http://{servers}")
     plaintext.is_here(servers)
 
 
@@ -100,6 +105,17 @@ def test_a_reference_to_the_vault_in_a_context_without_one_says_what_to_write(tm
     found = context(tmp_path, 'ledger = "vault:secret/data/ledger#url"\n')
     with pytest.raises(InputError, match=r"has no vault: write address = .* in \[contexts\.prod\.vault\]"):
         _ = found.ledger
+
+
+def test_a_token_of_the_vault_that_is_not_there_is_named_as_the_vaults(tmp_path: Path) -> None:
+    text = (
+        'ledger = "vault:secret/data/ledger#url"\nvault = {address = "https://v.example", token = "env:NO_SUCH_ONE"}\n'
+    )
+    with pytest.raises(InputError) as caught:
+        _ = context(tmp_path, text).ledger
+    assert str(caught.value) == (
+        "contexts.prod.ledger: contexts.prod.vault.token: the environment variable NO_SUCH_ONE is not set."
+    )
 
 
 def test_tls_files_of_kafka_are_relative_to_the_project(tmp_path: Path) -> None:
