@@ -327,7 +327,9 @@ class App:
 
     def _heard(self, error: Any) -> None:
         """What a client says of its connections: the call that needed one reports that it failed, not why."""
-        self._troubles[str(error.name())] = str(error.str())
+        said = str(error.str())
+        # since TLS 1.3 a broker refuses a client's certificate after the handshake, which looks like a lost connection
+        self._troubles["_SSL" if "SSL alert" in said else str(error.name())] = said
 
     def sentence(self, error: BackboneError) -> str:
         """What is shown of an error: an article begins with a capital (a name does not), and an unreachable registry

@@ -18,6 +18,6 @@ def refused_login(name: str, said: str, address: str, place: str) -> BackboneErr
             f"ssl.ca.location, or it is another host's. Look at {place}."
         )
     return NotAllowedError(
-        f"The Kafka cluster at {address} refuses the TLS handshake: look at ssl.certificate.location and "
-        f"security.protocol in {place}."
+        f"The Kafka cluster at {address} refuses our certificate, or wants one: look at "
+        f"ssl.certificate.location in {place}."
     )

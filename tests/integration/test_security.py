@@ -213,7 +213,7 @@ def wrong(company: Company, case: str) -> dict[str, str]:
     [
         ("password", 4, "refuses our login"),
         ("secret", 4, "refuses our login"),
-        ("certificate", 4, "refuses the TLS handshake"),
+        ("certificate", 4, "refuses our certificate, or wants one"),
         ("ca", 8, "is not trusted here: it was signed by nobody in ssl.ca.location"),
         ("host", 8, "is not trusted here"),
     ],
@@ -223,7 +223,8 @@ def test_a_refusal_is_one_sentence_without_a_secret_for_a_wrong(
 ) -> None:
     name = f"wrong-{case}"
     company.context(name, wrong(company, case))
-    for command in (["lag"], ["status"], ["run"]):
+    # each takes as long as a cluster that does not answer is waited for
+    for command in (["lag"], ["run"]) if case == "password" else (["lag"],):
         result = company.run(name, *command)
         assert (result.exit_code, words in result.stderr) == (code, True), f"{command}: {result.output}"
         assert f"contexts.{name}.kafka" in result.stderr
