@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from consumers.control import TOPIC, Control, ControlRecord, ControlSnapshot
 from consumers.erased import Erased
-from ops.reading import read_to_end
+from ops.reading import partition_count, read_to_end
 from ops.sending import Outgoing, send_acked
 from schemas.errors import InputError, NotFoundError, RefusedError
 
@@ -29,13 +29,14 @@ def read_control(app: App) -> ControlSnapshot:
 
 
 def require_control(app: App) -> None:
-    """Raises RefusedError when the topic does not exist: nothing can be attached then, and workers follow nothing."""
-    from ops.app import CLUSTER_TIMEOUT_S
-
-    if TOPIC not in app.admin().list_topics(timeout=CLUSTER_TIMEOUT_S).topics:
+    """Raises RefusedError when the topic does not exist: nothing can be attached then, and workers follow nothing.
+    NotAllowedError where it may not be seen, UnreachableError."""
+    try:
+        partition_count(app, TOPIC)
+    except NotFoundError:
         raise RefusedError(
             f"The topic {TOPIC} does not exist, so nothing can be attached or run. Make it: backbone schema register"
-        )
+        ) from None
 
 
 def write_control(app: App, records: Iterable[ControlRecord], *, timeout_s: float = 15.0) -> None:

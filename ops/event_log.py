@@ -110,7 +110,7 @@ def follow(app: App, starts: Mapping[Place, int], *, until_end: bool) -> Iterato
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add((message.topic() or "", message.partition() or 0))
             else:
-                raise app.kafka_error(error)
+                raise app.reading_error(error, message.topic() or "")
         if all(record.timestamp_type == "append" for record in records):
             records.sort(key=lambda record: record.timestamp)  # the broker's time never falls within a partition
         yield from records

@@ -83,6 +83,7 @@ def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime
     for status_ in connections.values():
         problems += holding.connection_problems(status_, now)
     if everything:
+        problems += holding.credential_problems(beats.fresh)
         problems += diagnosis.missing_topics(contracts, there)
         ledger = connection_status(LEDGER, control=None, beats=beats.fresh)
         problems += diagnosis.built_in_problems(control, ledger, now)

@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal[
     "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing",
     "cannot_run", "nobody_reads", "circuit_open", "connection_held", "behind", "partitions_unread", "key_held",
-    "age_unknown", "not_measured", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters",
-    "catching_up", "not_read_yet", "reads_ending", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "age_unknown", "not_measured", "credentials", "connection_paused", "quota", "slow_projection", "keys_parked",
+    "dead_letters", "catching_up", "not_read_yet", "reads_ending", "paused", "asked_to_leave", "not_seen", "no_worker",
 ]  # fmt: skip
 
 WORST_FIRST: tuple[Kind, ...] = (
     "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing",
     "cannot_run", "nobody_reads", "circuit_open", "behind", "partitions_unread", "key_held", "age_unknown",
-    "not_measured", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters", "catching_up",
-    "not_read_yet", "reads_ending", "connection_held", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "not_measured", "credentials", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters",
+    "catching_up", "not_read_yet", "reads_ending", "connection_held", "paused", "asked_to_leave", "not_seen",
+    "no_worker",
 )  # fmt: skip
 
 HOLDING: Mapping[Kind, str] = {

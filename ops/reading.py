@@ -57,7 +57,7 @@ def read_to_end(
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard(message.partition() or 0)
                 else:
-                    raise app.kafka_error(error)
+                    raise app.reading_error(error, topic)
             if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
                 raise app.unreachable()
     finally:
@@ -92,7 +92,7 @@ def read_spans(app: App, spans: Spans) -> Iterator[list[Record]]:
                 if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
                     raise RefusedError(f"The records of {place[0]}/{place[1]} were deleted before they could be read.")
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise app.kafka_error(error)
+                    raise app.reading_error(error, place[0])
                 if place not in left:
                     continue
                 ranges = left[place]
@@ -122,7 +122,7 @@ def partition_count(app: App, topic: str) -> int:
     except KafkaException as error:
         raise app.kafka_error(error.args[0]) from None
     if found.error is not None:
-        raise app.kafka_error(found.error)
+        raise app.kafka_error(found.error, f"describing the topic {topic}")
     if not found.partitions:
         raise NotFoundError(f"The cluster has no topic '{topic}'.")
     return len(found.partitions)

@@ -136,7 +136,7 @@ def _key(place: Place) -> str:
 def _group(app: App, cluster: Cluster, name: str, attached: AttachedSubscription | None) -> Group:
     answers = cluster.groups([name])
     if name in answers.failed:
-        raise app.kafka_error(answers.failed[name])
+        raise app.kafka_error(answers.failed[name], f"describing the group {name}")
     group = answers.found[name]
     if attached is not None:
         return group
@@ -157,7 +157,7 @@ def _group(app: App, cluster: Cluster, name: str, attached: AttachedSubscription
 def _commits(app: App, cluster: Cluster, name: str) -> dict[Place, Commit]:
     answers = cluster.commits([name])
     if name in answers.failed:
-        raise app.kafka_error(answers.failed[name])
+        raise app.kafka_error(answers.failed[name], f"describing the group {name}")
     return answers.found[name]
 
 

@@ -49,6 +49,8 @@ def show(app: App, name: str | None) -> None:
         "project": str(app.project.file),
         "kafka": chosen.kafka_shown(),
         "registry": chosen.registry_shown(),
+        "vault": chosen.table.vault.model_dump(exclude_none=True),
+        "allow_plaintext": chosen.table.allow_plaintext,
         "ledger": chosen.ledger_shown,
         "topics": {"partitions": chosen.partitions, "replication": chosen.replication},
         "connections": [_connection(app, chosen, connection) for connection in chosen.connections],
@@ -57,7 +59,7 @@ def show(app: App, name: str | None) -> None:
 
     def render(shown: dict[str, Any]) -> list[Any]:
         plain = {key: value for key, value in shown.items() if key != "connections"}
-        for key in ("kafka", "registry", "topics"):
+        for key in ("kafka", "registry", "vault", "topics"):
             plain |= {f"{key}.{inner}": value for inner, value in plain.pop(key).items()}
         width = max(len(key) for key in plain)
         from ops.screen import shown as text

@@ -93,6 +93,8 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from importlib.metadata import version
 
     from consumers.worker import Worker
+    from ops.secrets import uses
+    from ops.secrets.rotation import Rotation
     from ops.watch import health as health_server
     from ops.watch.logs import logger
     from ops.watch.observe import Observation
@@ -117,7 +119,19 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     def opened(connection: Connection) -> None:
         observe.follow_connection(connection.name, quota_used=lambda: connection.view().quota_used)
 
-    make = Wiring(app, app.decoder, producer, observe, opened)
+    def told(name: str, sentence: str) -> None:
+        if sentence:
+            logger().warning("credential_not_taken", of=name, why=sentence)
+        else:
+            logger().info("credential_taken", of=name)
+
+    def renew(username: str, password: str) -> None:
+        producer.renew(username, password)
+        app.admin().set_sasl_credentials(username, password)
+        worker.renew(username, password)
+
+    rotation = Rotation(app.context.secrets, told)
+    make = Wiring(app, app.decoder, producer, observe, opened, rotation.watch)
     worker = Worker(
         names=names,
         who=who,
@@ -129,7 +143,11 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         version=version("event-backbone"),
         observer=observe,
         follow=follow,
+        credentials=lambda: rotation.said,
     )
+    rotation.watch(uses.of_kafka(app.context, renew))
+    if (registry := uses.of_registry(app)) is not None:
+        rotation.watch(registry)
     asked_before = False
 
     def leave() -> None:
@@ -148,9 +166,11 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     )
     logger().info("worker_started", health=f"http://{host}:{server.port}", context=app.context.name, pid=os.getpid())
     collect_less()
+    rotating = loop.create_task(rotation.run())
     try:
         return await worker.run()
     finally:
+        rotating.cancel()
         await server.stop()
         await asyncio.to_thread(producer.close, 10.0)
         logger().info("worker_left", pid=os.getpid())
