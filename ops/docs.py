@@ -127,11 +127,16 @@ def environment() -> str:
 
 
 def metrics() -> str:
-    """The metrics of a worker."""
+    """The metrics of a worker and those of the monitor."""
+    from ops.watch.group_metrics import METRICS as OF_GROUPS
     from ops.watch.metrics import METRICS
 
-    rows = [[f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.meaning] for metric in METRICS]
-    return _table(["metric", "kind", "labels", "meaning"], rows)
+    rows = [
+        [whose, f"`{metric.name}`", metric.kind, ", ".join(metric.labels) or "–", metric.meaning]
+        for whose, metrics in (("worker", METRICS), ("monitor", OF_GROUPS))
+        for metric in metrics
+    ]
+    return _table(["of", "metric", "kind", "labels", "meaning"], rows)
 
 
 def reliability() -> str:
