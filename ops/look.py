@@ -14,7 +14,7 @@ from ops.connections import ConnectionStatus, connection_status, users_of
 from ops.lag import attached
 from ops.lag.cluster import Cluster
 from ops.lag.measure import GroupLag, LagReader
-from ops.monitor.sampled import Sampled, sampled
+from ops.monitor.sampled import Sampled, remembered, sampled
 from ops.origins import standing
 from ops.problems import Case, Problem, Sight, worst_first
 from ops.topics import LEDGER
@@ -42,11 +42,9 @@ class Look:
     sampled: Sampled | None = None
 
 
-def take(
-    app: App, control: ControlSnapshot, names: Sequence[str], now: datetime, *, everything: bool, measure: bool = False
-) -> Look:
-    """Look at these subscriptions. ``everything``: at topics of contracts and of the backbone too. ``measure``: their
-    lag is measured now, also where a monitor has; ``sampled`` is what that said.
+def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime, *, everything: bool) -> Look:
+    """Look at these subscriptions. ``everything``: at topics of contracts and of the backbone too. What only time shows
+    of them is a monitor's, where one answers.
 
     Blocks on a few requests; reads heartbeats, open dead letters and the records that are named, without a group.
     Raises UnreachableError and what Kafka's errors mean."""
@@ -55,12 +53,10 @@ def take(
     beats = read_heartbeats(app)
     chosen = [control.subscriptions[name] for name in names]
     cluster = Cluster(app.admin(), app.consumer)
-    found = sampled(app, names) if names and not measure else None
-    if found is not None and all(group.ours for group in found.groups.values()):
-        groups = list(found.groups.values())
-    else:
-        found = None  # a monitor that does not know yet that a name is attached has measured it as a foreign group
-        groups = LagReader(cluster).measure([attached.subject_of(subscription, contracts) for subscription in chosen])
+    groups = LagReader(cluster).measure([attached.subject_of(subscription, contracts) for subscription in chosen])
+    found = sampled(app, names) if names else None
+    if found is not None:
+        groups = [remembered(group, found.groups[group.name]) for group in groups]
     dead = deadletters.open_letters(app, [name for name in names if f"{name}.dead" in there])
     connections = _connections(control, beats, names)
     cases = []

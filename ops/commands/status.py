@@ -76,16 +76,15 @@ NEXT_MAX = 5
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--now", "measure", is_flag=True, help="Measure lag now, also where a monitor has.")
 @screen_options
 @click.pass_obj
-def status(app: App, name: str | None, measure: bool) -> None:
+def status(app: App, name: str | None) -> None:
     """What is wrong now, worst first, with the command to type next; or everything about the subscription NAME.
 
     HELD BY says what keeps events from being delivered: the vendor's quota, an open circuit, a connection that waits
     or stopped, a held or parked key, a slow projection, a pause, or that it is catching up. What only the workers
-    know comes from their heartbeats; that none is heard is said. Where a monitor runs, lag is that of its last round,
-    and it is also known what takes time to be seen: STALLED, AT RISK, an ETA, the last 24 hours of NAME.
+    know comes from their heartbeats; that none is heard is said. Where a monitor runs it is also known what
+    takes time to be seen: that one stands still, an ETA, the last 24 hours of NAME.
 
     Exit code 0 whatever it finds; to be told by an exit code: backbone lag --fail-over 60s, backbone deadletter list
     --fail-on.
@@ -93,7 +92,7 @@ def status(app: App, name: str | None, measure: bool) -> None:
     JSON: problems, each with kind, subject, cause, age_s, owner, command and where it says something subscriptions,
     origin, key, waiting, until, eta_s; and subscriptions, each with name, state, version, owner, connection, members,
     lag, lag_seconds, slo_seconds, dead_letters, held_keys, parked_keys, records_per_second, eta_seconds, held_by,
-    problems; sampled_at (null: lag was measured for this answer). With NAME: that one in full.
+    problems; sampled_at (when a monitor looked, null: none answers). With NAME: that one in full.
     """
     from ops import diagnosis
     from ops.look import take
@@ -104,9 +103,9 @@ def status(app: App, name: str | None, measure: bool) -> None:
         raise _unknown(control, name)
     names = [name] if name is not None else list(control.subscriptions)
     now = datetime.now(UTC)
-    look = take(app, control, names, now, everything=name is None, measure=measure)
+    look = take(app, control, names, now, everything=name is None)
     if look.sampled is not None:
-        app.screen.say(look.sampled.words)
+        app.screen.say(f"What takes time to be seen was sampled {look.sampled.ago} by the monitor.")
     if name is not None:
         data = _in_full(app, look, control, now)
         app.screen.document("subscription_status", data, _full_text(app), title=name)
@@ -140,7 +139,7 @@ def _sampled_at(look: Look) -> str | None:
 
     if look.sampled is None:
         return None
-    return at_text(min(case.group.at for case in look.cases))
+    return at_text(look.sampled.at)
 
 
 def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from ops.lag.measure import GroupLag
+from ops.lag.measure import GroupLag, PartitionLag
 from ops.lag.rows import by_name
+from ops.lag.rules import SEVERITY
 from ops.monitor.address import address
 from ops.monitor.snapshot import GROUP, HISTORY, SNAPSHOT
 from ops.wording import duration
@@ -29,14 +30,19 @@ OLD_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Groups as a monitor measured them ``age_s`` ago."""
+    """Groups as a monitor measured them at ``at`` (seconds since the epoch), ``age_s`` ago."""
 
     groups: dict[str, GroupLag]
+    at: float
     age_s: float
 
     @property
     def words(self) -> str:
-        return f"Sampled {duration(timedelta(seconds=round(self.age_s)))} ago by the monitor."
+        return f"Sampled {self.ago} by the monitor."
+
+    @property
+    def ago(self) -> str:
+        return f"{duration(timedelta(seconds=round(self.age_s)))} ago"
 
 
 def sampled(app: App, names: Sequence[str] = ()) -> Sampled | None:
@@ -65,7 +71,28 @@ def sampled(app: App, names: Sequence[str] = ()) -> Sampled | None:
     wanted = names or list(groups)
     if not groups.keys() >= set(wanted):
         return None
-    return Sampled({name: groups[name] for name in wanted}, age_s)
+    return Sampled({name: groups[name] for name in wanted}, at, age_s)
+
+
+def remembered(fresh: GroupLag, sampled: GroupLag) -> GroupLag:
+    """A group measured now, with what only time shows from a monitor's measure of it: the trend, and the status of
+    partitions that stand where they stood then."""
+    before = {(partition.topic, partition.partition): partition for partition in sampled.partitions}
+    partitions = tuple(
+        _remembered(partition, before.get((partition.topic, partition.partition)), is_read=bool(fresh.members))
+        for partition in fresh.partitions
+    )
+    return replace(fresh, partitions=partitions, trend=sampled.trend)
+
+
+def _remembered(now: PartitionLag, before: PartitionLag | None, *, is_read: bool) -> PartitionLag:
+    if before is None or before.committed != now.committed or SEVERITY[before.status] <= SEVERITY[now.status]:
+        return now
+    if before.status == "BLOCKED_TXN":
+        holds = now.uncommitted > 0 and now.last_stable == before.last_stable
+    else:
+        holds = now.offsets.lag > 0 and not (before.status == "NO_MEMBERS" and is_read)
+    return replace(now, status=before.status, reason=before.reason) if holds else now
 
 
 def day(app: App, name: str) -> list[Point] | None:

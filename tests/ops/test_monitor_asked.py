@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.app import App
+from ops.lag.cluster import Member
+from ops.lag.measure import PartitionLag
 from ops.lag.rows import group_document
-from ops.monitor.sampled import day, sampled
+from ops.lag.rules import Trend
+from ops.monitor.sampled import day, remembered, sampled
 from ops.monitor.snapshot import GROUP, HISTORY, envelope
-from tests.ops.test_monitor_history import group
+from tests.ops.test_monitor_history import group, partition
 
 NAME = "crm/contacts ☃"
 
@@ -117,6 +120,39 @@ def test_that_its_last_round_failed_is_a_warning(monitor: Answering, app: App) -
     assert sampled(app, [NAME]) is not None
     assert sampled(app, [NAME]) is not None
     assert app.screen.warnings == ["The monitor's last round failed: …"]
+
+
+STUCK = partition(0, status="STALLED", reason="It stands at 90 for 18m.")
+TREND = Trend(consumed_per_s=2.0, produced_per_s=1.0, seconds=600.0)
+
+
+def merged(now: PartitionLag, before: PartitionLag, members: tuple[Member, ...] = ()) -> tuple[str, str]:
+    """Status and reason of a partition that is measured now and was sampled before."""
+    fresh = replace(group("g", now), members=members)
+    found = remembered(fresh, replace(group("g", before), trend=TREND))
+    assert found.trend == TREND
+    assert (found.lag, found.members) == (fresh.lag, fresh.members)
+    return found.partitions[0].status, found.partitions[0].reason
+
+
+def test_what_stands_where_it_stood_is_what_the_monitor_saw_of_it_and_what_moved_is_not() -> None:
+    assert merged(partition(0), STUCK) == ("STALLED", "It stands at 90 for 18m.")
+    assert merged(partition(0, committed=91), STUCK) == ("OK", "")
+    assert merged(partition(0, end=90), STUCK) == ("OK", ""), "there is nothing to wait for any more"
+    assert merged(partition(1), STUCK) == ("OK", ""), "another partition"
+    assert merged(partition(0, status="DATA_LOSS", reason="now"), STUCK) == ("DATA_LOSS", "now")
+
+
+def test_that_nobody_reads_is_over_when_somebody_does() -> None:
+    alone = partition(0, status="NO_MEMBERS", reason="Nobody.")
+    assert merged(partition(0), alone) == ("NO_MEMBERS", "Nobody.")
+    assert merged(partition(0), alone, members=(Member("c", "h", ()),)) == ("OK", "")
+
+
+def test_a_transaction_that_hangs_is_over_when_it_ends() -> None:
+    hanging = partition(0, end=90, last_stable=90, uncommitted=10, status="BLOCKED_TXN", reason="It hangs.")
+    assert merged(replace(hanging, status="OK", reason=""), hanging) == ("BLOCKED_TXN", "It hangs.")
+    assert merged(partition(0, end=100, last_stable=100), hanging) == ("OK", "")
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
