@@ -18,7 +18,7 @@ from ops.lag.rules import SEVERITY, Status, worst
 KEPT_MIN = 24 * 60
 """Minutes that are kept."""
 SERIES_MAX = 5_000
-"""Group-topics that are kept, those of the worst groups first: at most about 250 MB."""
+"""Group-topics that are kept, those of the worst groups first: at most about 300 MB."""
 _VERSION = 1
 _SCHEMA = f"""
 CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL, topic TEXT NOT NULL, UNIQUE (name, topic));
