@@ -70,6 +70,7 @@ class App:
         self._made: dict[str, Any] = {}
         self._troubles: dict[str, str] = {}
         self._closing: list[Callable[[], object]] = []
+        self._login: dict[str, str] = {}
 
     # ---- where we are -----------------------------------------------------------------------------------------
 
@@ -132,6 +133,12 @@ class App:
         from confluent_kafka.admin import AdminClient
 
         return self._once("admin", lambda: AdminClient(self._client()))
+
+    def renew(self, username: str, password: str) -> None:
+        """Authenticate with these from the next connection on (SASL PLAIN and SCRAM): the AdminClient, and what is
+        opened after this. Consumers that are open are told by whoever reads with them."""
+        self._login = {"sasl.username": username, "sasl.password": password}
+        self.admin().set_sasl_credentials(username, password)
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer that belongs to no group (``assign`` only) and commits nothing; give librdkafka's settings with
@@ -372,6 +379,7 @@ class App:
             "error_cb": self._heard,
             "socket.connection.setup.timeout.ms": 5000,
             **self.context.kafka,
+            **self._login,
         }
 
     def _contracts(self) -> Contracts:

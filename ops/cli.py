@@ -64,6 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "What is going on": {
         "status": Entry("ops.commands.status:status", "What is wrong now, worst first."),
         "lag": Entry("ops.commands.lag:lag", "How far any Kafka group is behind."),
+        "monitor": Entry("ops.commands.monitor:monitor", "Watch every group, with a day's history and metrics."),
         "trace": Entry("ops.commands.trace:trace", "What became of one event, or of one business key."),
         "receipt": Entry("ops.commands.receipt:receipt", "How deliveries ended."),
         "deadletter": Entry("ops.commands.deadletter:deadletter", "Events that were set aside; redrive them."),

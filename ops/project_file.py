@@ -235,6 +235,12 @@ class ContextTable(_Table):
         "`sqlite:///file`, or a reference to such an address. Default in `local`: `sqlite:///.backbone/ledger.db`; "
         "elsewhere none is kept.",
     )
+    monitor: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/@]+/?$",
+        description="Where the monitor of this context answers, `http://host:port`; default: the one that runs in this "
+        "project on this machine, if any.",
+    )
     installation_key: Reference | None = Field(
         default=None,
         description="A reference to a secret of at least 16 bytes: personal values are stored in receipts as keyed "

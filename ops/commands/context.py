@@ -42,6 +42,8 @@ def list_(app: App) -> None:
 @click.pass_obj
 def show(app: App, name: str | None) -> None:
     """One context (default: the chosen one); credentials are shown as the references they are."""
+    from ops.monitor.address import address
+
     chosen = app.project.context(name or app.screen.context)
     data = {
         "name": chosen.name,
@@ -52,6 +54,7 @@ def show(app: App, name: str | None) -> None:
         "vault": chosen.table.vault.model_dump(exclude_none=True),
         "allow_plaintext": chosen.table.allow_plaintext,
         "ledger": chosen.ledger_shown,
+        "monitor": address(chosen),
         "topics": {"partitions": chosen.partitions, "replication": chosen.replication},
         "connections": [_connection(app, chosen, connection) for connection in chosen.connections],
     }

@@ -1,4 +1,4 @@
-"""How each thing that a worker opens takes new credentials: Kafka's clients, the registry, vendors, the ledger.
+"""How each thing that a worker or monitor opens takes new credentials: Kafka's clients, registry, vendors, ledger.
 
 What librdkafka cannot do while it runs: read its TLS files again, or take another client secret of OAUTHBEARER. That
 is said, and a restart is asked for. User and password of PLAIN and SCRAM it takes; open connections stay authenticated
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ops.ledger.subscription import BuiltIn
     from ops.settings import Context, ResolvedConnection
 
-RESTART = "Restart this worker: SIGTERM lets what is in flight end first."
+RESTART = "Restart this process: SIGTERM lets what is in flight end first."
 """What a person does where a client takes new credentials only when it starts."""
 LIVE = frozenset({"sasl.username", "sasl.password"})
 """What Kafka's clients take while they run."""

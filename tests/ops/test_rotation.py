@@ -174,7 +174,7 @@ async def test_kafkas_password_is_given_to_its_clients_and_a_certificate_asks_fo
     await rotation.look()
     assert list(rotation.said) == [
         "Kafka: ssl.ca.location changed, which its client reads only when it starts. "
-        "Restart this worker: SIGTERM lets what is in flight end first."
+        "Restart this process: SIGTERM lets what is in flight end first."
     ]
     assert len(renewed) == 1
     (tmp_path / "ca.pem").write_text("CA")
