@@ -21,7 +21,7 @@ ROLES: Mapping[Role, str] = {
     "publisher": "a service that publishes events; `backbone event publish`",
     "worker": "`backbone run NAME`: the subscriptions",
     "ledger": "`backbone run ledger`: the receipts as a database",
-    "monitor": "`backbone monitor`, `lag`, `status`, `doctor`, `catalog`: looks at all groups and topics, changes nothing",
+    "monitor": "`backbone monitor`, `lag`, `status`, `doctor`, `catalog`: looks at everything, changes nothing",
     "operator": "attaches, rewinds, redrives, replays, erases, pauses, registers; everything the monitor does",
     "analyst": "`backbone subscription preview`, `event tail`, `get`, `find`: reads events, changes nothing",
 }

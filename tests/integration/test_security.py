@@ -261,6 +261,7 @@ def test_every_role_does_its_work_with_exactly_its_permissions(roles: Company) -
         ["status", name],
         ["deadletter", "list"],
         ["topic", "list"],
+        ["catalog", "list"],
     ):
         roles.done("monitor", *command)
     roles.stop()
@@ -287,6 +288,9 @@ def test_every_role_does_its_work_with_exactly_its_permissions(roles: Company) -
     roles.done("operator", "deadletter", "set-aside", name, *where, "--reason", "a test", "--apply", "--yes")
     roles.done("operator", "deadletter", "redrive", name, "--all", "--apply", "--yes")
     roles.worker("worker", name)
+    roles.done(
+        "operator", "replay", name, "--from", "earliest", "--allow-stale", "--reason", "a test", "--apply", "--yes"
+    )
     eventually(lambda: not letters(roles), 60, poll_s=0.3, about="the letter to be closed")
     roles.stop()
 
@@ -329,14 +333,16 @@ def test_with_one_permission_less_a_command_ends_with_4_and_says_what_is_not_per
 # ---- a password that changes
 
 
-def test_a_worker_takes_a_new_password_and_comes_back_when_a_wrong_one_is_put_right(company: Company) -> None:
+def test_a_worker_and_its_monitor_take_a_new_password_and_come_back_when_a_wrong_one_is_put_right(
+    company: Company,
+) -> None:
     """The broker wants every connection's login anew after 3 s, so that the old password does not last."""
     name = "rotating"
     company.broker.user(name, PASSWORD)
     company.context(name, company.by_scram(name))
-    company.allow(name, "worker", "publisher")
+    company.allow(name, "worker", "publisher", "monitor")
     file = company.folder / f"{name}.password"
-    log = company.worker(name, company.name)
+    log = company.worker(name, company.name, "monitor")
     company.publish("admin", "rotate-1")
     company.delivered()
     company.broker.user(name, "the-next-password")
@@ -349,8 +355,10 @@ def test_a_worker_takes_a_new_password_and_comes_back_when_a_wrong_one_is_put_ri
     eventually(lambda: log.read_text().count("credential_taken") == 2, 30, about="the wrong password to be taken")
     eventually(lambda: "_AUTHENTICATION" in log.read_text(), 60, about="the login to be refused")
     company.publish("admin", "rotate-3")
+    eventually(lambda: "round_failed" in log.read_text(), 60, about="the monitor to be refused")
     file.write_text("the-third-password")
     company.delivered()
+    eventually(lambda: "rounds_again" in log.read_text(), 60, about="the monitor to come back")
     file.unlink()
     eventually(lambda: "cannot be read" in said(company), 60, poll_s=0.5, about="status to say it")
     file.write_text("the-third-password")

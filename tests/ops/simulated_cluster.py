@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import random
+import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -86,6 +87,7 @@ class SimulatedCluster:
     configs: dict[str, dict[str, str]] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     failing: dict[str, Exception] = field(default_factory=dict)
+    consumers: list[SimulatedConsumer] = field(default_factory=list)
 
     def committed(self, name: str) -> dict[Place, int]:
         reader = self.readers[name]
@@ -160,7 +162,8 @@ class SimulatedCluster:
     # ---- Consumer
 
     def consumer(self, **_: Any) -> SimulatedConsumer:
-        return SimulatedConsumer(self)
+        self.consumers.append(SimulatedConsumer(self))
+        return self.consumers[-1]
 
     # ---- inside
 
@@ -201,6 +204,12 @@ class SimulatedConsumer:
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self._assigned: list[TopicPartition] = []
+        self.logins: list[tuple[str, str]] = []
+        self.told_by = ""
+
+    def set_sasl_credentials(self, username: str, password: str) -> None:
+        self.told_by = threading.current_thread().name
+        self.logins.append((username, password))
 
     def assign(self, places: list[TopicPartition]) -> None:
         self._assigned = list(places)

@@ -232,6 +232,18 @@ def test_it_rests_while_another_one_does_the_work_and_shows_nothing_then() -> No
     monitor.close()
 
 
+def test_new_credentials_are_told_to_every_client_by_the_thread_that_reads() -> None:
+    monitor, _, cluster = simulated()
+    monitor.start()
+    eventually(lambda: monitor.ready)
+    opened = list(cluster.consumers)
+    assert len(opened) >= 2, "the one that follows topics, and the one that reads first records"
+    monitor.renew("us", "a-new-password")
+    eventually(lambda: all(one.logins == [("us", "a-new-password")] for one in opened))
+    assert {one.told_by for one in opened} == {"monitor"}
+    monitor.close()
+
+
 def test_a_history_that_cannot_be_written_is_said_once_and_rounds_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,7 @@ def test_a_good_answer_is_taken_with_its_age(monitor: Answering, app: App) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (document(age_s=600.0), "The monitor's last round is 10m"),
+        (document(age_s=36_600.0), "The monitor's last round is 10h"),  # the suite itself may take minutes to come here
         (document(context="test"), "is not one of this context, so this is measured now."),
         (envelope(GROUP, "prod", '{"group": "g"}'), "in a way that this version does not know"),
         (envelope(GROUP, "prod", "[]"), "in a way that this version does not know"),
