@@ -135,10 +135,13 @@ class App:
         return self._once("admin", lambda: AdminClient(self._client()))
 
     def renew(self, username: str, password: str) -> None:
-        """Authenticate with these from the next connection on (SASL PLAIN and SCRAM): the AdminClient, and what is
-        opened after this. Consumers that are open are told by whoever reads with them."""
+        """What is opened after this logs in with these (SASL PLAIN and SCRAM), and ``admin`` is another one: librdkafka
+        2.16 gets no more answers of coordinators by a client whose login was refused for a while. Whoever has an older
+        one, or a consumer, tells it the new credentials or takes a new one."""
         self._login = {"sasl.username": username, "sasl.password": password}
-        self.admin().set_sasl_credentials(username, password)
+        self._troubles.clear()
+        self._made.pop("admin", None)
+        self.admin()
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer that belongs to no group (``assign`` only) and commits nothing; give librdkafka's settings with

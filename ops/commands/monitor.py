@@ -103,7 +103,7 @@ async def watch(app: App, host: str, port: int, *, every_s: float, compat: tuple
 
     def renew(username: str, password: str) -> None:
         app.renew(username, password)
-        monitor.renew(username, password)
+        monitor.renew(app.admin(), username, password)
 
     rotation = Rotation(app.context.secrets, credential_told)
     rotation.watch(uses.of_kafka(app.context, renew))

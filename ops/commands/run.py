@@ -158,7 +158,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         app.renew(username, password)
         worker.renew(username, password)
         if monitor is not None:
-            monitor.renew(username, password)
+            monitor.renew(app.admin(), username, password)
 
     rotation = Rotation(app.context.secrets, credential_told)
     make = Wiring(app, app.decoder, producer, observe, opened, rotation.watch)

@@ -261,8 +261,10 @@ class Cluster:
         consumer.unassign()
         return answers
 
-    def renew(self, username: str, password: str) -> None:
-        """Authenticate with these from the next connection on, where something is read (SASL PLAIN and SCRAM)."""
+    def renew(self, admin: AdminClient, username: str, password: str) -> None:
+        """Ask by this client from now on, and read with these credentials from the next connection on (SASL PLAIN and
+        SCRAM)."""
+        self._admin = admin
         for reader in self._readers.values():
             reader.set_sasl_credentials(username, password)
 

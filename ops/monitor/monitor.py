@@ -15,6 +15,8 @@ from ops.monitor.snapshot import Attachment, Snapshot
 from ops.watch.logs import logger
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
     from consumers.control import ControlSnapshot
     from ops.lag.cluster import Cluster
     from ops.monitor.following import Following
@@ -52,7 +54,7 @@ class Monitor:
         self._reader = LagReader(cluster, reads_max=READS_MAX, search_s=SEARCH_S)
         self._history_problem = ""
         self._began: float | None = None
-        self._credentials: tuple[str, str] | None = None
+        self._renewed: tuple[AdminClient, str, str] | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self.snapshot: Snapshot | None = None
@@ -78,10 +80,10 @@ class Monitor:
         self._rests = rests
         self._thread.start()
 
-    def renew(self, username: str, password: str) -> None:
-        """Authenticate with these from the next round on (SASL PLAIN and SCRAM). From any thread; does not block: only
-        the monitor's thread may speak to its consumers."""
-        self._credentials = (username, password)
+    def renew(self, admin: AdminClient, username: str, password: str) -> None:
+        """Authenticate with these from the next round on (SASL PLAIN and SCRAM), and ask by ``admin``, which does. From
+        any thread; does not block: only the monitor's thread may speak to its consumers."""
+        self._renewed = (admin, username, password)
 
     def close(self) -> None:
         """End; a round under way is waited for up to 2 s and then left to the end of the process."""
@@ -127,10 +129,10 @@ class Monitor:
         try:
             while not self._closing.is_set():
                 self._began = time.monotonic()
-                if (credentials := self._credentials) is not None:
-                    self._credentials = None
-                    self._cluster.renew(*credentials)
-                    self._following.renew(*credentials)
+                if (renewed := self._renewed) is not None:
+                    self._renewed = None
+                    self._cluster.renew(*renewed)
+                    self._following.renew(*renewed[1:])
                 self.is_resting = self._resting()
                 if self.is_resting:
                     self.snapshot, self.problem = None, ""

@@ -238,7 +238,7 @@ def test_new_credentials_are_told_to_every_client_by_the_thread_that_reads() -> 
     eventually(lambda: monitor.ready)
     opened = list(cluster.consumers)
     assert len(opened) >= 2, "the one that follows topics, and the one that reads first records"
-    monitor.renew("us", "a-new-password")
+    monitor.renew(cast(Any, cluster), "us", "a-new-password")
     eventually(lambda: all(one.logins == [("us", "a-new-password")] for one in opened))
     assert {one.told_by for one in opened} == {"monitor"}
     monitor.close()
