@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from connectors.pacing import BACKGROUND, read_rate
-from ops.secrets.reference import FORMS, OWN_PATTERN, PATTERN, WRITE, is_reference, vault_reference
+from ops.secrets.reference import FORMS, OWN_FORMS, OWN_PATTERN, PATTERN, WRITE, is_reference, vault_reference
 from ops.wording import printable
 from schemas.duration import parse_duration
 from schemas.errors import InputError
@@ -73,7 +73,8 @@ _PASSWORD_IN_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+
 _PASSWORD_IN_QUERY = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s]*[?&](ssl)?password=", re.I)
 
 
-PLAIN_CREDENTIAL = f"is a credential and does not stand in this file. {WRITE}"
+_PLAIN = "is a credential and does not stand in this file."
+PLAIN_CREDENTIAL = f"{_PLAIN} {WRITE}"
 
 
 class _Table(BaseModel):
@@ -88,8 +89,10 @@ def _reference(value: Any) -> Any:
 
 
 def _own_reference(value: Any) -> Any:
-    if isinstance(_reference(value), str) and value.startswith("vault:"):
-        raise ValueError("what opens the vault stands outside it; write env:NAME or file:PATH")
+    if isinstance(value, str) and not is_reference(value):
+        raise PydanticCustomError("plain-credential", f"{_PLAIN} Write {OWN_FORMS}.")
+    if isinstance(value, str) and value.startswith("vault:"):
+        raise ValueError(f"what opens the vault stands outside it; write {OWN_FORMS}")
     return value
 
 

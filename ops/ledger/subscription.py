@@ -74,7 +74,8 @@ def subscription() -> Subscription:
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
     """What a worker needs to run the ledger beside the attached subscriptions. Made on the main thread;
-    ``subscription`` may be called from any other, again after it failed. ``admin`` answers the client to ask by; ``kafka_error`` translates Kafka's errors."""
+    ``subscription`` may be called from any other, again after it failed. ``admin`` answers the client to ask by;
+    ``kafka_error`` translates Kafka's errors."""
 
     name: str
     attached: AttachedSubscription

@@ -14,6 +14,8 @@ from typing import Any
 from schemas.errors import InputError
 
 FORMS = "env:NAME, file:PATH or vault:PATH#FIELD"
+OWN_FORMS = "env:NAME or file:PATH"
+"""Of what opens the vault itself."""
 WRITE = f"Write {FORMS}."
 """What to write in place of a credential."""
 _FORM = re.compile(r"(env|file):.+|vault:.*#.*", re.DOTALL)  # vault:8200 is a host and its port

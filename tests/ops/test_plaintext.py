@@ -87,7 +87,7 @@ def test_no_text_in_place_of_servers_raises_anything(servers: str, protocol: str
         ('vault.address = "vault:8200"\n', "address is http(s)://HOST:PORT, without a user"),
         ('vault.address = "https://me:hunter2@v"\n', "without a user"),
         ('vault.address = "https://v"\n', "give one of token, approle and kubernetes"),
-        ('vault = {address = "https://v", token = "hunter2"}\n', "'contexts.prod.vault.token' is a credential"),
+        ('vault = {address = "https://v", token = "hunter2"}\n', "in this file. Write env:NAME or file:PATH. ["),
         ('vault = {address = "https://v", token = "vault:a/b#c"}\n', "stands outside it"),
         (
             'vault = {address = "https://v", approle = {role_id = "r", secret_id = "hunter2"}}\n',
