@@ -15,7 +15,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from connectors.connector import (
 from connectors.deadlines import Deadlines
 from connectors.gate import PROBE_EVERY_S, ConnectionState, Gate, Pass
 from connectors.pacing import Pacing, Party, Quota
+from connectors.succession import Succession
 
 __all__ = ["IN_FLIGHT", "Connection", "ConnectionState", "ConnectionView", "Seat"]
 
@@ -183,6 +184,7 @@ class Connection:
         self.succeeded = 0
         """how many deliveries were Delivered so far; a lane compares it to see whether others succeed"""
         self._connector: Any = connector
+        self._succession = Succession(connector)
         self._observer = observer
         self._deadlines = Deadlines(total.total_seconds() + 5)
         self._clock, self._wall, self._probe_every_s = clock, wall, probe_every_s
@@ -228,7 +230,20 @@ class Connection:
         (a scope that it does not need), one call."""
         self._gate.stop(reason, self._clock())
         if self._gate.needs_check and self._checks is None:
+            self._check_now.clear()
             self._checks = asyncio.get_running_loop().create_task(self._check_regularly())
+        self._tell()
+        self._arm()
+
+    def renew(self, connector: Connector) -> None:
+        """Take this connector from the next call on: its credentials are newer. The one before is closed when its
+        calls in flight have ended. Where credentials had failed, the vendor is asked at once; a person's pause and the
+        vendor's own quiet stay."""
+        connector.pause_until = max(connector.pause_until, self._connector.pause_until)
+        self._connector = connector
+        self._succession.follow(connector)
+        self._gate.credentials_changed(self._clock())
+        self._check_now.set()
         self._tell()
         self._arm()
 
@@ -250,13 +265,16 @@ class Connection:
     async def check(self) -> Outcome:
         """One harmless call with the credentials (``ConnectorType.check`` says whether there is one). Bounded in time,
         never an exception."""
+        turn = self._succession.begin()
         try:
             with self._deadlines.bound():
-                outcome: Outcome = await self._connector.check()
+                outcome: Outcome = await turn.connector.check()
         except TimeoutError:
             return Unavailable("timeout")
         except Exception as error:  # noqa: BLE001 - its words may hold a secret; its type is kept
             return Unavailable(f"check_raised_{type(error).__name__}")
+        finally:
+            self._succession.end(turn)
         return outcome
 
     def view(self) -> ConnectionView:
@@ -286,7 +304,7 @@ class Connection:
         if self._checks is not None:
             self._checks.cancel()
             await asyncio.gather(self._checks, return_exceptions=True)
-        await self._connector.close()
+        await self._succession.close()
 
     # ---- places
 
@@ -365,25 +383,33 @@ class Connection:
     async def _deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Whatever the connector raises or answers in the wrong length is Unknown for all: it may have happened. Only
         the exception's type is kept, its words may hold payload."""
+        turn = self._succession.begin()
         try:
             with self._deadlines.bound():
-                outcomes: Sequence[Outcome] = await self._connector.deliver(batch)
+                outcomes: Sequence[Outcome] = await turn.connector.deliver(batch)
         except TimeoutError:
             return [Unknown("connector_timeout")] * len(batch)
         except Exception as error:  # noqa: BLE001 - the settle table's row: any exception is Unknown
             return [Unknown(f"connector_raised_{type(error).__name__}")] * len(batch)
+        finally:
+            self._succession.end(turn)
         if len(outcomes) != len(batch):
             return [Unknown("connector_wrong_length")] * len(batch)
-        return outcomes
+        return [_with_old_credentials(one) for one in outcomes] if self._succession.is_over(turn) else outcomes
 
     async def _look_up(self, delivery: Delivery) -> LookedUp:
+        turn = self._succession.begin()
         try:
             with self._deadlines.bound():
-                found: LookedUp = await self._connector.look_up(delivery)
+                found: LookedUp = await turn.connector.look_up(delivery)
         except TimeoutError:
             return Unavailable("look_up_timeout")
         except Exception as error:  # noqa: BLE001 - its words may hold payload; its type is kept
             return Unavailable(f"look_up_raised_{type(error).__name__}")
+        finally:
+            self._succession.end(turn)
+        if isinstance(found, Unavailable) and self._succession.is_over(turn):
+            return replace(found, needs_operator=False)
         return found
 
     def _learn(
@@ -402,12 +428,12 @@ class Connection:
     async def _check_regularly(self) -> None:
         while self._gate.needs_check:
             self._gate.probed_next(self._clock())
-            self._check_now.clear()
             try:
                 async with asyncio.timeout(self._probe_every_s):
                     await self._check_now.wait()
             except TimeoutError:
                 pass
+            self._check_now.clear()  # before the check: credentials that change while it is under way are tried next
             if isinstance(await self.check(), Delivered):
                 self._gate.checked()
         self._checks = None
@@ -421,3 +447,10 @@ class Connection:
         if (state, reason) != (self.state, self.reason):
             self.state, self.reason = state, reason
             self._observer(state, reason, 0.0 if until is None else max(0.0, until - self._clock()))
+
+
+def _with_old_credentials(outcome: Outcome) -> Outcome:
+    """A refusal of credentials that were replaced while the call was under way stops nobody: the next has others."""
+    if isinstance(outcome, Unavailable) and outcome.needs_operator:
+        return replace(outcome, needs_operator=False)
+    return outcome

@@ -142,6 +142,11 @@ class Gate:
         """The credentials work."""
         self._stopped, self._is_back_by_check = "", True
 
+    def credentials_changed(self, now: float) -> None:
+        """Where it is stopped without a check, one call may try the new ones at once."""
+        if self._stopped and not self._check_tells:
+            self._pause_until = min(self._pause_until, now)
+
     def hold(self, reason: str) -> None:
         self._held = reason
 

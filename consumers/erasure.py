@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from connectors.connector import Delivery, Rejected
 from consumers.erased import ErasedPerson
 from consumers.inbox import InboxOrder
-from consumers.pipeline import Refused, ToDeliver, erasing_key
+from consumers.pipeline import Refused, ToDeliver, delivery_key
 from consumers.receipts import identity
 from consumers.sealing import seal, unseal
 from consumers.subscription import Route, Subscription
@@ -86,7 +86,9 @@ def asked(
     delivery = Delivery(
         action=erasure.action,
         entity=erasure.entity,
-        idempotency_key=erasing_key(event, subscription.name, erasure.action, f"{order.revision}/{order.number}"),
+        idempotency_key=delivery_key(
+            event.source, event.type, event.id, subscription.name, erasure.action, f"{order.revision}/{order.number}"
+        ),
         sequence=place,
         body=body,
     )

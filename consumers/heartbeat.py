@@ -22,6 +22,7 @@ TOPIC = "backbone.heartbeat"
 EVERY_S = 5.0
 HELD_MAX = 20
 """Held and parked keys that a view names, the oldest first; all of them are counted."""
+CREDENTIALS_MAX = 20
 BYTES_MAX = 512_000
 """A heartbeat is never larger (a topic takes 1 MiB by default): fewer held keys are named then."""
 _TEXT_MAX = 500
@@ -75,7 +76,8 @@ class SubscriptionView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """What one process does at ``at`` (seconds since the epoch). ``process`` is its name among all, ``host/pid`` as in
-    the client id of its members; ``version`` that of the backbone it runs."""
+    the client id of its members; ``version`` that of the backbone it runs. ``credentials``: a sentence for each that
+    was replaced and could not be taken."""
 
     process: str
     at: float
@@ -84,6 +86,7 @@ class Heartbeat:
     host: str = ""
     subscriptions: tuple[SubscriptionView, ...] = ()
     connections: tuple[ConnectionView, ...] = ()
+    credentials: tuple[str, ...] = ()
 
 
 def heartbeat_record(heartbeat: Heartbeat) -> tuple[bytes, bytes]:
@@ -129,6 +132,7 @@ def _heartbeat(found: Any) -> Heartbeat:
         host=_text(found.get("host")),
         subscriptions=_each(found.get("subscriptions"), _subscription),
         connections=_each(found.get("connections"), _connection),
+        credentials=_each(found.get("credentials"), _name)[:CREDENTIALS_MAX],
     )
 
 
@@ -174,7 +178,7 @@ def _connection(found: Mapping[str, Any]) -> ConnectionView:
     )
 
 
-def _each(found: Any, read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
+def _each(found: Any, read: Callable[[Any], T]) -> tuple[T, ...]:
     """Those that can be read."""
     views = []
     for one in found if isinstance(found, list) else []:

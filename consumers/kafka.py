@@ -153,6 +153,11 @@ class Owner:
         """Stop consuming one partition, or go on."""
         self._command(lambda consumer: self._pause(consumer, place, paused))
 
+    def renew(self, username: str, password: str) -> None:
+        """Authenticate with these from the next connection on (SASL PLAIN and SCRAM); open connections stay."""
+        self._settings |= {"sasl.username": username, "sasl.password": password}
+        self._command(lambda consumer: consumer.set_sasl_credentials(username, password))
+
     def _command(self, command: Callable[[Consumer], None]) -> None:
         self._commands.put(command)
         self._wake.set()

@@ -188,9 +188,11 @@ def idempotency_key(event: Event, end: str) -> str:
     return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def erasing_key(event: Event, subscription: str, action: str, revision: str) -> str:
-    """The idempotency key of an erasure that goes by this event; ``revision`` names the change and its order."""
-    return idempotency_key(event, f"{_part(subscription)}{_part(action)}{_part(revision)}")
+def delivery_key(source: str, type_: str, id_: str, subscription: str, action: str, revision: str) -> str:
+    """The idempotency key of one event's own delivery, from what a receipt says of it. What was sent together with
+    others, or without some of its fields, went out under another one."""
+    written = "".join(map(_part, (source, type_, id_, subscription, action, revision)))
+    return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _part(text: str) -> str:

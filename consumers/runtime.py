@@ -180,6 +180,10 @@ class Runtime:
         """The subscription in this process, for the heartbeat."""
         return self._flow.view(self._clock())
 
+    def renew(self, username: str, password: str) -> None:
+        """Kafka's credentials from the next connection on."""
+        self._owner.renew(username, password)
+
     def share(self, share: float) -> None:
         """This subscription's part of the connection's quota in this process, 0..1."""
         self._seat.share = share

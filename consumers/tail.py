@@ -48,11 +48,17 @@ class ControlTail:
         self._lock = threading.Condition()
         self._wanted = self._served = 0
         self._closing = False
+        self._credentials: tuple[str, str] | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-control", daemon=True)
 
     def start(self) -> None:
         self._consumer.assign([TopicPartition(TOPIC, 0, OFFSET_BEGINNING)])
         self._thread.start()
+
+    def renew(self, username: str, password: str) -> None:
+        """Authenticate with these from the next connection on (SASL PLAIN and SCRAM). From any thread; does not
+        block: only the thread that polls may speak to the client."""
+        self._credentials = (username, password)
 
     def current(self) -> ControlSnapshot:
         """The view as far as it has been read. Does not wait."""
@@ -81,6 +87,9 @@ class ControlTail:
                 self._log.error("following %s failed", TOPIC, exc_info=True)
 
     def _step(self) -> None:
+        if (credentials := self._credentials) is not None:
+            self._credentials = None
+            self._consumer.set_sasl_credentials(*credentials)
         with self._lock:
             wanted = self._wanted
         # Who asks for a snapshot is served once everything below the end learnt *after* the question has been read.

@@ -84,7 +84,8 @@ class Worker:
     attaches; they are read from the beginning where they have no position, for what they keep can be made again.
     ``kafka`` are librdkafka's settings of a connection, ``membership`` the same with those of group membership.
     ``observer`` hears the facts; ``follow`` is told of every runtime that starts, for gauges. ``version`` of the
-    backbone, for the heartbeat."""
+    backbone, for the heartbeat, and ``credentials``, what is to be said there of credentials that were replaced and
+    could not be taken."""
 
     def __init__(
         self,
@@ -100,8 +101,10 @@ class Worker:
         limits: Limits | None = None,
         builtin: Mapping[str, AttachedSubscription] | None = None,
         version: str = "",
+        credentials: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._kafka, self._builtin, self._version = kafka, dict(builtin or {}), version
+        self._credentials = credentials
         self._only, self._who, self._membership = frozenset(names), who, membership
         self._producer, self._make, self._observe, self._follow = producer, make, observer, follow
         self._limits = limits or Limits()
@@ -121,6 +124,15 @@ class Worker:
     def drain_s(self) -> float:
         """How long leaving waits for what is in flight."""
         return self._limits.drain_s
+
+    def renew(self, username: str, password: str) -> None:
+        """Kafka's credentials from the next connection on (SASL PLAIN and SCRAM), of all its readers. The producer is
+        its maker's. On the event loop; does not block."""
+        new = {"sasl.username": username, "sasl.password": password}
+        self._kafka, self._membership = {**self._kafka, **new}, {**self._membership, **new}
+        self._tail.renew(username, password)
+        for running in self._running.values():
+            running.runtime.renew(username, password)
 
     def leave(self) -> None:
         """Drain everything and end ``run``; may be called more than once."""
@@ -279,6 +291,7 @@ class Worker:
             host=socket.gethostname(),
             subscriptions=tuple(self._view(name, running) for name, running in self._running.items()),
             connections=tuple(connection.view() for connection in self._connections.values()),
+            credentials=tuple(self._credentials()),
         )
 
     def _view(self, name: str, running: _Running) -> SubscriptionView:

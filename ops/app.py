@@ -49,8 +49,15 @@ AWAY = frozenset({
 })  # fmt: skip
 """Kafka's errors that mean that nobody answers."""
 
+REFUSALS = frozenset({"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"})
+"""Its errors that mean that somebody answers, and does not let us in."""
+
+READER = "backbone-reader"
+"""What a reader outside any group calls its group: the client asks for its coordinator all the same."""
 CLUSTER_TIMEOUT_S = 8.0
 """How long a command waits for the cluster before it says that it cannot be reached (exit 8)."""
+WHY_TIMEOUT_S = 3.0
+"""How long it then looks for the reason, where a login or a certificate may be it."""
 
 
 class App:
@@ -61,7 +68,9 @@ class App:
         self.interrupted = "Interrupted."
         """The sentence of exit 130; whoever does long work says here how to go on."""
         self._made: dict[str, Any] = {}
+        self._troubles: dict[str, str] = {}
         self._closing: list[Callable[[], object]] = []
+        self._login: dict[str, str] = {}
 
     # ---- where we are -----------------------------------------------------------------------------------------
 
@@ -125,6 +134,15 @@ class App:
 
         return self._once("admin", lambda: AdminClient(self._client()))
 
+    def renew(self, username: str, password: str) -> None:
+        """What is opened after this logs in with these (SASL PLAIN and SCRAM), and ``admin`` is another one: librdkafka
+        2.16 gets no more answers of coordinators by a client whose login was refused for a while. Whoever has an older
+        one, or a consumer, tells it the new credentials or takes a new one."""
+        self._login = {"sasl.username": username, "sasl.password": password}
+        self._troubles.clear()
+        self._made.pop("admin", None)
+        self.admin()
+
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer that belongs to no group (``assign`` only) and commits nothing; give librdkafka's settings with
         ``_`` for ``.`` (``isolation_level="read_uncommitted"``). It is closed with the app."""
@@ -135,7 +153,7 @@ class App:
             self._client()
             | {
                 # librdkafka wants a name even where no group is used; nothing is ever committed under it
-                "group.id": "backbone-reader",
+                "group.id": READER,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
@@ -249,37 +267,83 @@ class App:
             return file_error(error)
         return None
 
-    def kafka_error(self, error: Any) -> BackboneError:
-        """One of ours for a ``KafkaError``: unreachable (8), not allowed (4), not found (5), or unexpected (1)."""
+    def kafka_error(self, error: Any, doing: str = "this") -> BackboneError:
+        """One of ours for a ``KafkaError``: unreachable (8), not allowed (4), not found (5), or unexpected (1).
+        ``doing``: what was asked of the cluster, where that is known: ``reading the topic billing.invoices``."""
         name = error.name() if hasattr(error, "name") else str(error)
         if name in AWAY:
             return self.unreachable()
-        if name in {"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"}:
-            return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' refuses our credentials ({name}).")
+        if name in REFUSALS:
+            return self._refused(name, str(error.str()) if hasattr(error, "str") else "")
         if name.endswith("AUTHORIZATION_FAILED") or name == "POLICY_VIOLATION":
-            return NotAllowedError(f"The Kafka cluster of '{self.screen.context}' does not permit this ({name}).")
+            return NotAllowedError(
+                f"The Kafka cluster of '{self.screen.context}' does not permit {doing} ({name}). "
+                "What each role needs: backbone topic acls"
+            )
         if name in {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"}:
             return NotFoundError("The cluster has no such topic or partition. See: backbone topic list")
         if name == "_INVALID_ARG":
             return self._refused_setting(error)
         return BackboneError(f"Kafka answered {name}.")
 
+    def reading_error(self, error: Any, topic: str) -> BackboneError:
+        """The same for what a consumer of ``consumer()`` answers while it reads a topic."""
+        if error.name() == "GROUP_AUTHORIZATION_FAILED":
+            return self.kafka_error(error, f"describing the group {READER}")
+        return self.kafka_error(error, f"reading the topic {topic}")
+
     def _refused_setting(self, error: Any) -> InputError:
         """What librdkafka says of settings it does not take; the value is not repeated."""
         said = str(error.str()) if hasattr(error, "str") else ""
-        place = f"{self.project.file}: contexts.{self.screen.context}.kafka"
+        from ops.project_file import ProjectFileError
+
+        file, place = self.project.file, f"contexts.{self.screen.context}.kafka"
         found = re.search(r'configuration property:? "([^"]+)"', said, re.IGNORECASE)
         if found is None:
-            return InputError(f"{place}: librdkafka says: {said.rpartition('client: ')[2].strip()[:200]}.")
+            said = said.rpartition("client: ")[2].strip()[:200]
+            return ProjectFileError(file, "bad-setting", f"{place}: librdkafka says: {said}.")
         if said.startswith("No such"):
-            return InputError(f"{place}: librdkafka knows no setting '{found[1]}'.")
-        return InputError(f"{place}: librdkafka does not take this value of '{found[1]}'.")
+            message = f"{place}: librdkafka knows no setting '{found[1]}'."
+            return ProjectFileError(file, "unknown-setting", message)
+        return ProjectFileError(file, "bad-setting", f"{place}: librdkafka does not take this value of '{found[1]}'.")
 
-    def unreachable(self) -> UnreachableError:
-        """The sentence for a cluster that does not answer; names its address."""
+    def unreachable(self) -> BackboneError:
+        """The sentence for a cluster that does not answer; names its address. Where it is not the cluster but the
+        login or the certificate, that is said: librdkafka tells it beside the error of the call."""
+        refused = self._why_away()
+        if refused is not None:
+            return refused
         address = self.context.kafka_address
         advice = " Start it: backbone local up" if self.screen.context == "local" else ""
         return UnreachableError(f"The Kafka cluster at {address} does not answer.{advice}")
+
+    def _why_away(self) -> BackboneError | None:
+        """A login or a certificate that is refused, as far as a client has heard of it."""
+        if str(self.context.kafka.get("security.protocol", "plaintext")).lower() == "plaintext":
+            return None
+        from confluent_kafka import KafkaException
+
+        admin = self.admin()
+        admin.poll(0)
+        if not self._troubles:
+            with suppress(KafkaException):  # it is away; only what it says beside that is of interest
+                admin.list_topics(timeout=WHY_TIMEOUT_S)
+            admin.poll(0)
+        for name, said in self._troubles.items():
+            if name in REFUSALS:
+                return self._refused(name, said)
+        return None
+
+    def _refused(self, name: str, said: str) -> BackboneError:
+        from ops.refused_login import refused_login
+
+        return refused_login(name, said, self.context.kafka_address, f"contexts.{self.screen.context}.kafka")
+
+    def _heard(self, error: Any) -> None:
+        """What a client says of its connections: the call that needed one reports that it failed, not why."""
+        said = str(error.str())
+        # since TLS 1.3 a broker refuses a client's certificate after the handshake, which looks like a lost connection
+        self._troubles["_SSL" if "SSL alert" in said else str(error.name())] = said
 
     def sentence(self, error: BackboneError) -> str:
         """What is shown of an error: an article begins with a capital (a name does not), and an unreachable registry
@@ -315,9 +379,10 @@ class App:
         # librdkafka prints its own lines about every refused connection to stderr; our one sentence is enough
         return {
             "log_level": 0,
-            "error_cb": _ignore,
+            "error_cb": self._heard,
             "socket.connection.setup.timeout.ms": 5000,
             **self.context.kafka,
+            **self._login,
         }
 
     def _contracts(self) -> Contracts:
@@ -341,10 +406,6 @@ class App:
 
         cache = self._schema_cache
         return open_registry(self.context.registry_url, cache=cache, **self.context.registry_credentials())
-
-
-def _ignore(_: object) -> None:
-    """librdkafka's connection errors: the call that needed the connection reports them."""
 
 
 @overload

@@ -64,6 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "What is going on": {
         "status": Entry("ops.commands.status:status", "What is wrong now, worst first."),
         "lag": Entry("ops.commands.lag:lag", "How far any Kafka group is behind."),
+        "monitor": Entry("ops.commands.monitor:monitor", "Watch every group, with a day's history and metrics."),
         "trace": Entry("ops.commands.trace:trace", "What became of one event, or of one business key."),
         "receipt": Entry("ops.commands.receipt:receipt", "How deliveries ended."),
         "deadletter": Entry("ops.commands.deadletter:deadletter", "Events that were set aside; redrive them."),
@@ -81,6 +82,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "connection": Entry("ops.commands.connection:connection", "Accounts at vendors: state, check, pause."),
     },
     "Change, and change back": {
+        "replay": Entry("ops.commands.replay:replay", "Deliver past events again, to one subscription (a change)."),
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),
         "erase": Entry("ops.commands.erase:erase", "Have vendors erase what they got about a person (a change)."),
         "apply": Entry("ops.commands.apply:apply", "Do a planned change."),

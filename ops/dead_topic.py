@@ -86,7 +86,7 @@ class DeadTopic:
         error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
         if error is not None:
             if error.code() != KafkaError._PARTITION_EOF:
-                raise self._app.kafka_error(error)
+                raise self._app.reading_error(error, message.topic() or "")
             self._read_to[partition] = max(self._read_to[partition], offset)
             return
         self._read_to[partition] = offset + 1
@@ -137,7 +137,7 @@ class DeadTopic:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard(partition)
                 else:
-                    raise self._app.kafka_error(error)
+                    raise self._app.reading_error(error, message.topic() or "")
             if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
                 raise self._app.unreachable()
         self._reader.unassign()

@@ -136,7 +136,7 @@ def _records(app: App, topics: Iterable[str]) -> Iterator[Message]:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     waiting.discard(place)
                 else:
-                    raise app.kafka_error(error)
+                    raise app.reading_error(error, message.topic() or "")
             if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
                 raise app.unreachable()
     finally:

@@ -5,7 +5,7 @@ Pure: everything it looks at is handed in. What cannot be seen from the cluster 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ops.connections import ConnectionStatus
     from ops.lag.attached import Header
     from ops.lag.measure import PartitionLag
+    from ops.lag.rules import Status
     from schemas.contract import Contract, Contracts
 
 
@@ -125,7 +126,7 @@ def _ledger_problems(ledger: ConnectionStatus) -> list[Problem]:
 
 def problems_of(case: Case, now: datetime) -> list[Problem]:
     """What is wrong with one subscription at ``now``; empty if nothing is."""
-    return [
+    found = [
         *_state(case, now),
         *_ending(case, now),
         *_positions(case),
@@ -134,6 +135,7 @@ def problems_of(case: Case, now: datetime) -> list[Problem]:
         *_dead(case, now),
         *holding.holds(case, now),
     ]
+    return [*found, *_standing(case, is_explained=any(one.kind in HOLDING for one in found))]
 
 
 def _state(case: Case, now: datetime) -> Iterator[Problem]:
@@ -180,6 +182,27 @@ def _positions(case: Case) -> Iterator[Problem]:
             "Nothing restarts by itself."
         )
         yield problem(case, "no_position", cause, f"backbone rewind {name} --to POSITION")
+
+
+STANDING: Mapping[Status, Kind] = {
+    "STALLED": "stalled",
+    "AT_RISK": "at_risk",
+    "BLOCKED_TXN": "transaction_open",
+}
+
+
+def _standing(case: Case, *, is_explained: bool) -> Iterator[Problem]:
+    """What only time shows of its partitions. That one stands still says nothing new where it is known what holds it
+    (``is_explained``)."""
+    name = case.attached.name
+    for status, kind in STANDING.items():
+        parts = [partition for partition in case.group.partitions if partition.status == status]
+        if not parts or (kind == "stalled" and is_explained):
+            continue
+        worst = max(parts, key=lambda partition: partition.age_s or 0.0)
+        cause = f"{_several([worst, *(one for one in parts if one is not worst)])}: {worst.reason}"
+        command = f"backbone status {name}" if kind == "stalled" else f"backbone lag {name} -v"
+        yield problem(case, kind, cause, command, worst.age_s)
 
 
 def _topics(case: Case) -> Iterator[Problem]:

@@ -37,6 +37,7 @@ def examine(app: App) -> Iterator[Line]:
         ("java", _java, ()),
         ("project", _project, ()),
         ("contexts", _contexts, ()),
+        ("transport", _transport, ()),
         ("contracts", _contracts, ()),
         ("connections", _connections, ()),
         ("ledger", _ledger, ()),
@@ -107,6 +108,31 @@ def _project(app: App) -> Iterator[Line]:
 def _contexts(app: App) -> Iterator[Line]:
     context = app.context
     yield Line("context", "ok", f"{context.name}{', in production' if context.production else ''}")
+
+
+def _transport(app: App) -> Iterator[Line]:
+    """How Kafka and the registry are talked to; InputError where plaintext is refused."""
+    from ops import plaintext
+
+    context = app.context
+    kafka, registry, vault = context.kafka, context.registry_url, context.table.vault.address
+    protocol = str(kafka.get("security.protocol", "plaintext")).upper()
+    mechanism = kafka.get("sasl.mechanisms") or kafka.get("sasl.mechanism")
+    if protocol.startswith("SASL") and mechanism:
+        protocol = f"{protocol} ({mechanism})"
+    said = f"Kafka {protocol}, registry {registry.partition(':')[0]}"
+    said += f", vault {vault.partition(':')[0]}" if vault else ""
+    open_ = [
+        plaintext.of_kafka(kafka),
+        plaintext.of_url("the registry would be asked at", registry),
+        plaintext.of_url("the vault would be asked at", vault or ""),
+    ]
+    if context.table.allow_plaintext and any(open_):
+        yield Line(
+            "transport", "warn", f"{said}; plaintext is allowed here", "Use TLS: anybody on the way reads along."
+        )
+    else:
+        yield Line("transport", "ok", said)
 
 
 def _contracts(app: App) -> Iterator[Line]:

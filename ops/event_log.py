@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -110,7 +110,7 @@ def follow(app: App, starts: Mapping[Place, int], *, until_end: bool) -> Iterato
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add((message.topic() or "", message.partition() or 0))
             else:
-                raise app.kafka_error(error)
+                raise app.reading_error(error, message.topic() or "")
         if all(record.timestamp_type == "append" for record in records):
             records.sort(key=lambda record: record.timestamp)  # the broker's time never falls within a partition
         yield from records
@@ -200,6 +200,22 @@ def decoded(app: App, record: Record) -> Event | Undecodable | BackboneError:
         found = app.decoder.decode(record)
     assert not isinstance(found, SchemaWanted)
     return found
+
+
+def holds(text: str, contract: Contract | None) -> Callable[[Event], bool]:
+    """Whether an expression is true of an event; what cannot be said of one (a field it does not have, null compared)
+    is not. Raises ExpressionError."""
+    from consumers.expressions import ExpressionFailed, compile_expression
+
+    expression = compile_expression(text, contract)
+
+    def is_true(event: Event) -> bool:
+        try:
+            return bool(expression.evaluate(event))
+        except ExpressionFailed:
+            return False
+
+    return is_true
 
 
 def row(app: App, record: Record, found: Event | Undecodable | BackboneError) -> dict[str, Any]:

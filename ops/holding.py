@@ -5,7 +5,7 @@ The cluster shows that something waits; only the workers know why. They say it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from ops.wording import counted, duration
 if TYPE_CHECKING:
     from consumers.heartbeat import Held
     from ops.connections import ConnectionStatus
+    from ops.watch.heartbeats import Beat
 
 EVERYDAY_S = 10.0
 """A key that is held for less is a first retry: nothing that a person has to know."""
@@ -96,6 +97,21 @@ def connection_problems(status: ConnectionStatus, now: datetime) -> list[Problem
             until=until,
         )
     ]
+
+
+def credential_problems(beats: Sequence[Beat]) -> list[Problem]:
+    """Credentials that were replaced and that workers could not take; one problem a sentence, over all workers."""
+    said: dict[str, list[str]] = {}
+    for beat in beats:
+        for sentence in beat.heartbeat.credentials:
+            said.setdefault(sentence, []).append(beat.heartbeat.process)
+    found = []
+    for sentence, processes in sorted(said.items()):
+        where = processes[0] if len(processes) == 1 else f"{processes[0]} and {len(processes) - 1} more"
+        found.append(
+            Problem(kind="credentials", subject=where, cause=sentence, age_s=None, owner="", command="backbone doctor")
+        )
+    return found
 
 
 def _blind(case: Case) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from ops.connections import ConnectionStatus, connection_status, users_of
 from ops.lag import attached
 from ops.lag.cluster import Cluster
 from ops.lag.measure import GroupLag, LagReader
+from ops.monitor.sampled import Sampled, remembered, sampled
 from ops.origins import standing
 from ops.problems import Case, Problem, Sight, worst_first
 from ops.topics import LEDGER
@@ -38,10 +39,12 @@ class Look:
     problems: list[Problem]
     beats: Beats
     contracts: Contracts | None
+    sampled: Sampled | None = None
 
 
 def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime, *, everything: bool) -> Look:
-    """Look at these subscriptions. ``everything``: at topics of contracts and of the backbone too.
+    """Look at these subscriptions. ``everything``: at topics of contracts and of the backbone too. What only time shows
+    of them is a monitor's, where one answers.
 
     Blocks on a few requests; reads heartbeats, open dead letters and the records that are named, without a group.
     Raises UnreachableError and what Kafka's errors mean."""
@@ -51,6 +54,9 @@ def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime
     chosen = [control.subscriptions[name] for name in names]
     cluster = Cluster(app.admin(), app.consumer)
     groups = LagReader(cluster).measure([attached.subject_of(subscription, contracts) for subscription in chosen])
+    found = sampled(app, names) if names else None
+    if found is not None:
+        groups = [remembered(group, found.groups[group.name]) for group in groups]
     dead = deadletters.open_letters(app, [name for name in names if f"{name}.dead" in there])
     connections = _connections(control, beats, names)
     cases = []
@@ -77,18 +83,19 @@ def take(app: App, control: ControlSnapshot, names: Sequence[str], now: datetime
         held.origin for case in cases for group_ in (case.sight.held, case.sight.parked) for held in group_[:each]
     ]
     if origins:
-        found = standing(app, origins, contracts)
-        cases = [replace(case, standing=found) for case in cases]
+        records = standing(app, origins, contracts)
+        cases = [replace(case, standing=records) for case in cases]
     problems = [problem for case in cases for problem in diagnosis.problems_of(case, now)]
     for status_ in connections.values():
         problems += holding.connection_problems(status_, now)
     if everything:
+        problems += holding.credential_problems(beats.fresh)
         problems += diagnosis.missing_topics(contracts, there)
         ledger = connection_status(LEDGER, control=None, beats=beats.fresh)
         problems += diagnosis.built_in_problems(control, ledger, now)
     here = app.screen.context
     typed = [replace(one, cause=in_context(one.cause, here), command=in_context(one.command, here)) for one in problems]
-    return Look(cases, worst_first(typed), beats, contracts)
+    return Look(cases, worst_first(typed), beats, contracts, found)
 
 
 def _connections(control: ControlSnapshot, beats: Beats, names: Sequence[str]) -> dict[str, ConnectionStatus]:
@@ -129,6 +136,8 @@ def _produced(cluster: Cluster, group: GroupLag) -> float | None:
     only where it is late."""
     if group.slo_s is None or group.age_s is None or group.age_s <= group.slo_s:
         return None
+    if group.trend is not None:
+        return group.trend.produced_per_s
     places = {(p.topic, p.partition): p.end for p in group.partitions}
     then = int((time.time() - PRODUCED_OVER_S) * 1000)
     found = cluster.at_times(dict.fromkeys(places, then), "committed")

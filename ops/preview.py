@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumers.erased import Erased
 from consumers.expressions.values import plain
 from consumers.pipeline import NotOurs, OfErased, Pipeline, Refused, ToDeliver, Wanted
 from consumers.subscription import Route, Subscription
+from ops.control import erased_people
 from ops.reading import as_record, read_to_end
 from schemas.codec import Decoder
-from schemas.errors import BackboneError, InputError
+from schemas.errors import BackboneError
 from schemas.event import Event, Record
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def preview(
     Blocks on Kafka and the registry; raises UnreachableError, NotFoundError (a topic).
     """
     decoder = app.decoder
-    pipeline = Pipeline(subscription, decoder, _erased(app))
+    pipeline = Pipeline(subscription, decoder, erased_people(app))
     rows = _rows(app, subscription, pipeline, decoder, position, limit, seen)
     if position is not None:
         for count, row in enumerate(rows, 1):
@@ -112,17 +112,6 @@ def _row(subscription: Subscription, pipeline: Pipeline, decoder: Decoder, recor
             return _shown(record, projection.event_type, "dead letter", reason)
         case _:
             return _shown(record, "", "waits", "its schema is not in the registry")
-
-
-def _erased(app: App) -> Erased:
-    """Who was erased in this context, as its workers know it."""
-    try:
-        erased = Erased(app.installation_key)
-    except InputError:
-        erased = Erased()  # without a key nobody can be told from others
-    for mark, person in app.control().erased.items():
-        erased.put(mark, person)
-    return erased
 
 
 def _shown(record: Record, event: str, outcome: str, reason: str) -> dict[str, Any]:

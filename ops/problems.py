@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal[
     "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing",
     "cannot_run", "nobody_reads", "circuit_open", "connection_held", "behind", "partitions_unread", "key_held",
-    "age_unknown", "not_measured", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters",
-    "catching_up", "not_read_yet", "reads_ending", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "age_unknown", "not_measured", "credentials", "connection_paused", "quota", "slow_projection", "keys_parked",
+    "dead_letters", "catching_up", "not_read_yet", "reads_ending", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "stalled", "at_risk", "transaction_open",
 ]  # fmt: skip
 
 WORST_FIRST: tuple[Kind, ...] = (
-    "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing",
-    "cannot_run", "nobody_reads", "circuit_open", "behind", "partitions_unread", "key_held", "age_unknown",
-    "not_measured", "connection_paused", "quota", "slow_projection", "keys_parked", "dead_letters", "catching_up",
-    "not_read_yet", "reads_ending", "connection_held", "paused", "asked_to_leave", "not_seen", "no_worker",
+    "stopped", "connection_stopped", "records_lost", "no_position", "topic_missing", "dead_topic_missing", "cannot_run",
+    "at_risk", "nobody_reads", "circuit_open", "stalled", "transaction_open", "behind", "partitions_unread", "key_held",
+    "age_unknown", "not_measured", "credentials", "connection_paused", "quota", "slow_projection", "keys_parked",
+    "dead_letters", "catching_up", "not_read_yet", "reads_ending", "connection_held", "paused", "asked_to_leave",
+    "not_seen", "no_worker",
 )  # fmt: skip
 
 HOLDING: Mapping[Kind, str] = {
@@ -130,10 +132,11 @@ class Case:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until level, by the pace of its workers; None where it is unknown or does not get closer."""
+        """Seconds until level, by the pace of its workers, or of its group over the last minutes where that is known;
+        None where it is unknown or does not get closer."""
         pace = (self.sight.records_per_s or 0.0) - (self.produced_per_s or 0.0)
         if self.produced_per_s is None or pace <= 0:
-            return None
+            return self.group.eta_s
         return self.group.lag / pace
 
 

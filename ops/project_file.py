@@ -7,11 +7,24 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from connectors.pacing import BACKGROUND, read_rate
+from ops.secrets.reference import FORMS, OWN_FORMS, OWN_PATTERN, PATTERN, WRITE, is_reference, vault_reference
 from ops.wording import printable
 from schemas.duration import parse_duration
 from schemas.errors import InputError
@@ -60,7 +73,8 @@ _PASSWORD_IN_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*:[^/@\s]+
 _PASSWORD_IN_QUERY = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s]*[?&](ssl)?password=", re.I)
 
 
-PLAIN_CREDENTIAL = "is a credential and does not stand in this file. Write env:NAME or file:PATH."
+_PLAIN = "is a credential and does not stand in this file."
+PLAIN_CREDENTIAL = f"{_PLAIN} {WRITE}"
 
 
 class _Table(BaseModel):
@@ -70,12 +84,22 @@ class _Table(BaseModel):
 
 def _reference(value: Any) -> Any:
     if isinstance(value, str) and not is_reference(value):
-        raise ValueError("a credential does not stand in this file; write env:NAME or file:PATH")
+        raise PydanticCustomError("plain-credential", PLAIN_CREDENTIAL)
     return value
 
 
-Reference = Annotated[str, BeforeValidator(_reference)]
-"""``env:NAME`` or ``file:PATH``."""
+def _own_reference(value: Any) -> Any:
+    if isinstance(value, str) and not is_reference(value):
+        raise PydanticCustomError("plain-credential", f"{_PLAIN} Write {OWN_FORMS}.")
+    if isinstance(value, str) and value.startswith("vault:"):
+        raise ValueError(f"what opens the vault stands outside it; write {OWN_FORMS}")
+    return value
+
+
+Reference = Annotated[str, BeforeValidator(_reference), WithJsonSchema({"type": "string", "pattern": PATTERN})]
+"""``env:NAME``, ``file:PATH`` or ``vault:PATH#FIELD``."""
+VaultOwn = Annotated[str, BeforeValidator(_own_reference), WithJsonSchema({"type": "string", "pattern": OWN_PATTERN})]
+"""``env:NAME`` or ``file:PATH``: a credential that opens the vault."""
 
 
 def _rate(text: str) -> str:
@@ -123,6 +147,60 @@ class RegistryTable(_Table):
     key_file: str | None = Field(default=None, description="Its key, PEM.")
 
 
+class AppRoleTable(_Table):
+    """A login to the vault as an AppRole."""
+
+    role_id: str = Field(min_length=1, description="Log in to the vault as this AppRole; no secret.")
+    secret_id: VaultOwn = Field(description="Its secret id. A reference, not to the vault.")
+    mount: str = Field(default="approle", min_length=1, description="Where the auth method is mounted.")
+
+
+class KubernetesTable(_Table):
+    """A login to the vault with the service account of the pod."""
+
+    role: str = Field(min_length=1, description="Log in to the vault with the pod's service account, as this role.")
+    token: VaultOwn = Field(
+        default="file:/var/run/secrets/kubernetes.io/serviceaccount/token",
+        description="The service account's token. A reference, not to the vault.",
+    )
+    mount: str = Field(default="kubernetes", min_length=1, description="Where the auth method is mounted.")
+
+
+class VaultTable(_Table):
+    """Where ``vault:`` references are looked up, and how we are let in there."""
+
+    address: str | None = Field(
+        default=None, description="Address of HashiCorp Vault or OpenBao, for `vault:PATH#FIELD`: `https://…`."
+    )
+    namespace: str | None = Field(default=None, min_length=1, description="Namespace there.")
+    ca_file: str | None = Field(default=None, description="Certificates to trust, PEM.")
+    token: VaultOwn | None = Field(
+        default=None,
+        description="A token as it is, for example the file of a Vault Agent. A reference, not to the vault. Or one of "
+        "the two below.",
+    )
+    approle: AppRoleTable | None = Field(
+        default=None, description="A table: `role_id`, `secret_id` (a reference), `mount` (default `approle`)."
+    )
+    kubernetes: KubernetesTable | None = Field(
+        default=None,
+        description="A table: `role`, `token` (default: the pod's service account), `mount` (default `kubernetes`).",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        ways = [way for way in (self.token, self.approle, self.kubernetes) if way is not None]
+        if self.address is None and (ways or self.namespace or self.ca_file):
+            raise ValueError("address is missing")
+        if self.address is not None:
+            parts = urlsplit(self.address)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+                raise ValueError("address is http(s)://HOST:PORT, without a user")
+            if len(ways) != 1:
+                raise ValueError("give one of token, approle and kubernetes")
+        return self
+
+
 class TopicsTable(_Table):
     """How topics are created here. ``replication`` None: 3, or as many brokers as there are."""
 
@@ -136,11 +214,22 @@ class ContextTable(_Table):
     """A place to talk to: one cluster, one registry, the connections to vendors there."""
 
     production: bool = Field(default=False, description="Every change needs `--reason`.")
+    approval: Literal["two-person"] | None = Field(
+        default=None,
+        description="`two-person`: a change is applied only after another person than its author approved its plan "
+        "(`backbone change approve ID --reason TEXT`). Not what acts at once (pause, resume), and not taking a change "
+        "back.",
+    )
+    allow_plaintext: bool = Field(
+        default=False,
+        description="Let Kafka, registry and vault be talked to without TLS beyond this machine; refused otherwise.",
+    )
     kafka: dict[str, Any] = Field(
         default_factory=dict,
         description="librdkafka's settings by its own names, at least `bootstrap.servers`; credentials as references.",
     )
     registry: RegistryTable = Field(default=RegistryTable(), description="The schema registry here.")
+    vault: VaultTable = Field(default=VaultTable(), description="Where references `vault:PATH#FIELD` are looked up.")
     topics: TopicsTable = Field(default=TopicsTable(), description="How topics are created here.")
     ledger: str | None = Field(
         default=None,
@@ -148,6 +237,12 @@ class ContextTable(_Table):
         description="The database that keeps the receipts, for `trace` and `receipt list`: `postgresql://…`, "
         "`sqlite:///file`, or a reference to such an address. Default in `local`: `sqlite:///.backbone/ledger.db`; "
         "elsewhere none is kept.",
+    )
+    monitor: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/@]+/?$",
+        description="Where the monitor of this context answers, `http://host:port`; default: the one that runs in this "
+        "project on this machine, if any.",
     )
     installation_key: Reference | None = Field(
         default=None,
@@ -233,6 +328,7 @@ def read_file(file: Path) -> File:
             table["kafka"] = _dotted(table["kafka"])
             _check_kafka(file, name, table["kafka"])
     _check_credentials(file, content)
+    _check_vault_references(file, content)
     try:
         found = File.model_validate(content)
     except ValidationError as error:
@@ -277,10 +373,6 @@ def _depth_exceeds(content: Any, most: int) -> bool:
     return any(isinstance(one, dict | list) for one in level)
 
 
-def is_reference(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("env:", "file:")) and len(value.partition(":")[2]) > 0
-
-
 def rule_and_sentence(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """A pydantic error as the rule that is broken and one sentence: key, what is wrong, what there is. Never the value:
     it may be a secret."""
@@ -296,6 +388,8 @@ def rule_and_sentence(error: ValidationError, model: type[BaseModel]) -> tuple[s
             return "unknown-setting", f"there is no setting '{path}'.{hint} Known here: {listed}{more}."
         case "missing":
             return "missing-setting", f"'{path}' is missing{more}.{_meaning(model, first['loc'])}"
+        case "plain-credential":
+            return "plain-credential", f"'{path}' {first['msg']}"
         case "value_error":
             message = first["msg"].removeprefix("Value error, ")
             return "bad-setting", f"'{path}': {message}{more}." if path else f"{message}{more}."
@@ -337,12 +431,24 @@ def _check_credentials(file: Path, content: Mapping[str, Any]) -> None:
                 raise ProjectFileError(file, "plain-credential", f"{place}: '{key}' {PLAIN_CREDENTIAL}")
             if _holds_password(value):
                 instead = (
-                    "Give username and password beside it, the password as env:NAME or file:PATH."
+                    f"Give username and password beside it, the password as {FORMS}."
                     if place.endswith(".registry")
-                    else "Write the whole address as env:NAME or file:PATH."
+                    else f"Write the whole address as {FORMS}."
                 )
                 message = f"{place}: '{key}' holds a password, which does not stand in this file. {instead}"
                 raise ProjectFileError(file, "plain-credential", message)
+
+
+def _check_vault_references(file: Path, content: Any, place: str = "") -> None:
+    """A badly formed one would be found only where it is looked up, in production."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_vault_references(file, value, f"{place}.{key}" if place else key)
+    elif isinstance(content, str) and content.startswith("vault:") and is_reference(content):
+        try:
+            vault_reference(content.removeprefix("vault:"))
+        except InputError as error:
+            raise ProjectFileError(file, "bad-setting", f"{place}: {error}.") from None
 
 
 def _holds_password(address: str) -> bool:
@@ -412,11 +518,17 @@ def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseM
     """The table at a place of the file."""
     current: Any = model
     for part in path:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = None if field is None else field.annotation
+        table = _table_of(current)
+        if table is None:  # a table of tables: the part is a name somebody chose
+            current = next((one for one in getattr(current, "__args__", ()) if _table_of(one)), None)
         else:
-            # a table of tables: the part is a name somebody chose
-            models = [item for item in getattr(current, "__args__", ()) if isinstance(item, type)]
-            current = next((item for item in models if issubclass(item, BaseModel)), None)
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+            field = table.model_fields.get(str(part))
+            current = None if field is None else field.annotation
+    return _table_of(current)
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """The table that is written for it, or may be: ``T`` or ``T | None``."""
+    if isinstance(annotation, UnionType):
+        return next((found for one in annotation.__args__ if (found := _table_of(one))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

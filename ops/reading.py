@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from ops.app import CLUSTER_TIMEOUT_S
-from schemas.errors import NotFoundError
+from schemas.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from schemas.event import Record
 
 TIMESTAMP_TYPES = {0: "none", 1: "create", 2: "append"}
+
+Spans: TypeAlias = Mapping[tuple[str, int], Sequence[tuple[int, int]]]
+"""Ranges of offsets ``[from, to)`` by topic and partition, in order and apart."""
 
 
 def read_to_end(
@@ -54,8 +57,57 @@ def read_to_end(
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard(message.partition() or 0)
                 else:
-                    raise app.kafka_error(error)
+                    raise app.reading_error(error, topic)
             if time.monotonic() - heard > CLUSTER_TIMEOUT_S:
+                raise app.unreachable()
+    finally:
+        consumer.close()
+
+
+def read_spans(app: App, spans: Spans) -> Iterator[list[Record]]:
+    """The committed records that stand in ranges of offsets, in lists of at most 500, in order within a partition; an
+    empty list where nothing came for a moment. Ends when every range was read, over holes as well.
+
+    Blocks; raises RefusedError where the beginning of a range is deleted, UnreachableError if the cluster stays silent
+    for ``CLUSTER_TIMEOUT_S``.
+    """
+    from confluent_kafka import KafkaError, TopicPartition
+
+    left = {place: [*ranges] for place, ranges in spans.items() if ranges}
+    if not left:
+        return
+    consumer = app.consumer(fetch_wait_max_ms=10, fetch_queue_backoff_ms=10, queued_max_messages_kbytes=16_384)
+    consumer.assign([TopicPartition(*place, ranges[0][0]) for place, ranges in sorted(left.items())])
+    heard = time.monotonic()
+    try:
+        while left:
+            found: list[Record] = []
+            for message in consumer.consume(500, 0.05):
+                heard = time.monotonic()
+                error, place, offset = (
+                    message.error(),
+                    (message.topic() or "", message.partition() or 0),
+                    message.offset() or 0,
+                )
+                if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    raise RefusedError(f"The records of {place[0]}/{place[1]} were deleted before they could be read.")
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise app.reading_error(error, place[0])
+                if place not in left:
+                    continue
+                ranges = left[place]
+                if error is None:
+                    while ranges and offset >= ranges[0][1]:
+                        ranges.pop(0)
+                    if ranges and offset >= ranges[0][0]:
+                        found.append(as_record(message))
+                if error is not None or not ranges or offset + 1 >= ranges[-1][1]:
+                    del left[place]
+                    consumer.pause([TopicPartition(*place)])
+            yield found
+            if found:
+                heard = time.monotonic()  # whoever took them may have needed long
+            elif time.monotonic() - heard > CLUSTER_TIMEOUT_S:
                 raise app.unreachable()
     finally:
         consumer.close()
@@ -70,7 +122,7 @@ def partition_count(app: App, topic: str) -> int:
     except KafkaException as error:
         raise app.kafka_error(error.args[0]) from None
     if found.error is not None:
-        raise app.kafka_error(found.error)
+        raise app.kafka_error(found.error, f"describing the topic {topic}")
     if not found.partitions:
         raise NotFoundError(f"The cluster has no topic '{topic}'.")
     return len(found.partitions)

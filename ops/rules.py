@@ -92,10 +92,19 @@ PROJECT_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="unresolved-reference",
-        means="The variable or file that a reference names is not there.",
+        means="What a reference names is not there: the variable, the file, or a text in the secret of the vault.",
         why="References are looked up when they are needed, where the command or worker runs.",
         breaks='kafka.sasl.password = "env:KAFKA_PASSWORD", and the variable is not set.',
         mend="Set the variable, or write the credential into the file that is named.",
+        frame="situation",
+    ),
+    Rule(
+        id="plaintext",
+        means="Kafka, the registry or the vault would be talked to without TLS beyond this machine.",
+        why="Whoever sits on the way reads the events and the credentials; this machine's own addresses are no way.",
+        breaks='kafka.bootstrap.servers = "k1.acme.example:9092", and no security.protocol: the default is plaintext.',
+        mend='kafka.security.protocol = "SSL" or "SASL_SSL", https:// in addresses; or allow_plaintext = true in '
+        "the context, where the network is your own.",
         frame="situation",
     ),
     Rule(

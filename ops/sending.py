@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schemas.errors import RefusedError
+from schemas.errors import NotAllowedError, RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
@@ -31,7 +31,7 @@ def send_acked(app: App, records: Iterable[Outgoing], *, within_s: float = ACKED
     """Send the records in their order as ``records`` yields them, and wait for every acknowledgement, each for
     ``within_s``; how many.
 
-    Blocks, also as long as ``records`` does. Raises RefusedError for the first that the cluster refused,
+    Blocks, also as long as ``records`` does. Raises RefusedError or NotAllowedError for the first that was refused,
     UnreachableError when it does not answer in time; others may stand then.
     """
     from producers.kafka import SendFailed
@@ -60,5 +60,7 @@ def send_acked(app: App, records: Iterable[Outgoing], *, within_s: float = ACKED
         failed = failures[0]
         if failed.kind == "unknown":
             raise app.unreachable()
+        if failed.error.endswith("AUTHORIZATION_FAILED"):
+            raise NotAllowedError(f"{failed.reason} ({failed.error}). What each role needs: backbone topic acls")
         raise RefusedError(f"The cluster refused a record ({failed.error}): {failed.reason}.")
     return count

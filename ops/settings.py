@@ -3,8 +3,8 @@
 The only reader of the environment besides ``producers.settings``: ``BACKBONE_PROJECT`` (the project's folder or file),
 ``BACKBONE_DEBUG`` (tracebacks), and what ``env:NAME`` references name; click reads ``BACKBONE_CONTEXT``.
 
-Credentials stand in the file only as references, ``env:NAME`` or ``file:PATH``; they are looked up when they are
-needed and never shown. Errors are one sentence with file, key, what is wrong and what to write instead.
+Credentials stand in the file only as references (``ops/secrets/reference.py``); they are looked up when they are needed
+and never shown. Errors are one sentence with file, key, what is wrong and what to write instead.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from connectors.pacing import Quota, read_rate
+from ops import plaintext
 from ops.project_file import (
     PLAIN_CREDENTIAL,
     PROTECTION,
@@ -28,22 +29,29 @@ from ops.project_file import (
     ContextTable,
     File,
     ProjectFileError,
-    is_reference,
     read_file,
     rule_and_sentence,
 )
+from ops.secrets.lookup import Secrets
+from ops.secrets.reference import FORMS, holds_reference, is_reference
 from schemas.duration import parse_duration
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
     from connectors.connector import ConnectorType
+    from ops.secrets.vault import Vault
     from producers.settings import PublisherSettings
 
 FILE = "backbone.toml"
 GROUP_KAFKA_KEYS = frozenset({"group.protocol", "session.timeout.ms", "heartbeat.interval.ms"})
 """Settings of group membership: they are for the consumers of subscriptions alone."""
 
+
+TLS_FILES = frozenset({
+    "ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location",
+})  # fmt: skip
+"""Settings of Kafka's client that name a file of TLS, relative to the project."""
 
 LOCAL_LEDGER = "sqlite:///.backbone/ledger.db"
 OURS = frozenset({"connector", "region", "sub_processor"}) | PROTECTION
@@ -60,6 +68,7 @@ class ResolvedConnection:
     is_fake: bool
     root: Path
     file: Path
+    secrets: Secrets
     fake_url: str | None = None
     problem: BackboneError | None = None
     """why it cannot be used in this context"""
@@ -79,13 +88,13 @@ class ResolvedConnection:
             folder = self.root / ".backbone" / "fakes"
             known = set(connector_type.settings.model_fields)
             faked = connector_type.fake_settings(self.fake_url or "", folder)
-            table = {key: value for key, value in table.items() if key in known and not _holds_reference(value)} | faked
+            table = {key: value for key, value in table.items() if key in known and not holds_reference(value)} | faked
         else:
             secrets = secret_fields(connector_type.settings)
             for key, value in table.items():
                 if isinstance(value, str) and key in secrets and not is_reference(value):
                     raise ProjectFileError(self.file, "plain-credential", f"{where}: '{key}' {PLAIN_CREDENTIAL}")
-            table = {key: _resolved(value, self.file, f"{where}: {key}") for key, value in table.items()}
+            table = {key: self.secrets.resolved(value, f"{where}: {key}") for key, value in table.items()}
         try:
             return connector_type.settings.model_validate(table)
         except ValidationError as error:
@@ -117,6 +126,11 @@ class Context:
         """What ``backbone local up`` wrote; empty elsewhere. Raises UnreachableError when the stack is not running."""
         return local_stack(self.project.root) if self.name == "local" else {}
 
+    @cached_property
+    def secrets(self) -> Secrets:
+        """What this context's references stand for."""
+        return Secrets(self.project.file, os.environ, self._open_vault)
+
     @property
     def kafka(self) -> dict[str, Any]:
         """librdkafka's settings of a connection, for producers, readers and admin clients. Raises as
@@ -125,16 +139,64 @@ class Context:
 
     @cached_property
     def subscription_kafka(self) -> dict[str, Any]:
-        """librdkafka's settings of a subscription's consumer, references looked up. Raises InputError,
-        UnreachableError."""
+        """librdkafka's settings of a subscription's consumer, references looked up. Raises as ``kafka_now``."""
+        return self.kafka_now()
+
+    def kafka_now(self) -> dict[str, Any]:
+        """The same, looked up anew. Raises InputError (also where plaintext is refused), UnreachableError, and what
+        looking up raises."""
         place = f"contexts.{self.name}.kafka"
-        settings = {
-            key: _resolved(value, self.project.file, f"{place}.{key}") for key, value in self._kafka_table.items()
-        }
+        settings: dict[str, Any] = self.secrets.resolved(self._kafka_table, place)
         if "bootstrap.servers" not in settings:
             message = f'{place} needs "bootstrap.servers" = "host:9092".'
             raise ProjectFileError(self.project.file, "missing-setting", message)
+        if not self.plaintext_allowed:
+            self._refuse(place, plaintext.of_kafka(settings))
+        for key in TLS_FILES & settings.keys():
+            if settings[key] != "probe":  # librdkafka's word for the system's own
+                settings[key] = str(self.project.root / str(settings[key]))
         return settings
+
+    @property
+    def plaintext_allowed(self) -> bool:
+        """Whether connections beyond this machine may go without TLS."""
+        return self.name == "local" or self.table.allow_plaintext
+
+    def _refuse(self, place: str, what: str | None) -> None:
+        if what is not None:
+            message = f"{place}: {what}. Use TLS, or write allow_plaintext = true in [contexts.{self.name}]."
+            raise ProjectFileError(self.project.file, "plaintext", message)
+
+    def _open_vault(self) -> Vault:
+        from ops.secrets.vault import Login, Vault
+
+        table, place = self.table.vault, f"contexts.{self.name}.vault"
+        if table.address is None:
+            message = f'the context {self.name} has no vault: write address = "https://…" in [{place}].'
+            raise ProjectFileError(self.project.file, "missing-setting", message)
+        if not self.plaintext_allowed:
+            self._refuse(place, plaintext.of_url("the vault would be asked at", table.address))
+        if (token := table.token) is not None:
+            login = Login(token=lambda: str(self.secrets.resolved(token, f"{place}.token")))
+        elif (role := table.approle) is not None:
+            login = Login(
+                mount=role.mount,
+                form=lambda: {
+                    "role_id": role.role_id,
+                    "secret_id": self.secrets.resolved(role.secret_id, f"{place}.approle.secret_id"),
+                },
+            )
+        else:
+            pod = table.kubernetes
+            assert pod is not None, "VaultTable wants one of the three"
+            login = Login(
+                mount=pod.mount,
+                form=lambda: {"role": pod.role, "jwt": self.secrets.resolved(pod.token, f"{place}.kubernetes.token")},
+            )
+        ca_file = None if table.ca_file is None else str(self.project.root / table.ca_file)
+        if ca_file is not None and not Path(ca_file).is_file():
+            raise ProjectFileError(self.project.file, "bad-setting", f"{place}.ca_file: {ca_file} is no file.")
+        return Vault(table.address, login, namespace=table.namespace, ca_file=ca_file)
 
     @property
     def kafka_address(self) -> str:
@@ -154,13 +216,15 @@ class Context:
         if not url:
             message = f'contexts.{self.name} needs registry.url = "https://…".'
             raise ProjectFileError(self.project.file, "missing-setting", message)
+        if not self.plaintext_allowed:
+            self._refuse(f"contexts.{self.name}.registry", plaintext.of_url("the registry would be asked at", str(url)))
         return str(url)
 
     def registry_credentials(self) -> dict[str, Any]:
         """What ``schemas.registry.open_registry`` takes besides the address; only what is set."""
         table = self.table.registry.model_dump(exclude={"url"}, exclude_none=True)
         place = f"contexts.{self.name}.registry"
-        found = {key: _resolved(value, self.project.file, f"{place}.{key}") for key, value in table.items()}
+        found: dict[str, Any] = self.secrets.resolved(table, place)
         for key in ("ca_file", "cert_file", "key_file"):
             if key in found:
                 found[key] = str(self.project.root / found[key])
@@ -187,7 +251,7 @@ class Context:
         """The address of the database that keeps the receipts, its reference looked up; None: none is kept here.
         Raises InputError."""
         written = self.ledger_shown
-        return None if written is None else str(_resolved(written, self.project.file, f"contexts.{self.name}.ledger"))
+        return None if written is None else str(self.secrets.resolved(written, f"contexts.{self.name}.ledger"))
 
     @property
     def ledger_shown(self) -> str | None:
@@ -204,12 +268,12 @@ class Context:
         place = f"contexts.{self.name}"
         if written is not None:
             place = f"{place}.installation_key"
-            return checked_key(str(_resolved(written, self.project.file, place)), place)
+            return checked_key(str(self.secrets.resolved(written, place)), place)
         if self.name == "local" or self.table.connections == "fake":
             return made_key(self.project.root / ".backbone" / "installation.key")
         message = (
-            f'{place} needs installation_key = "env:NAME" or "file:PATH": receipts hold personal values as keyed '
-            "hashes of it. Make one: openssl rand -hex 32"
+            f"{place} needs installation_key, as {FORMS}: receipts hold personal values as keyed hashes of it. "
+            "Make one: openssl rand -hex 32"
         )
         raise ProjectFileError(self.project.file, "missing-setting", message)
 
@@ -271,7 +335,7 @@ class Context:
             ),
             circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
-            file=self.project.file, fake_url=url, problem=problem,
+            file=self.project.file, secrets=self.secrets, fake_url=url, problem=problem,
         )  # fmt: skip
 
 
@@ -389,27 +453,6 @@ def local_stack(root: Path) -> dict[str, Any]:
     return found
 
 
-def resolve(reference: str, root: Path | None = None) -> str:
-    """What ``env:NAME`` or ``file:PATH`` (relative to ``root``) stands for, without a line end at its end.
-
-    Raises InputError naming the variable or file, never a content.
-    """
-    kind, _, name = reference.partition(":")
-    if kind == "env":
-        value = os.environ.get(name)
-        if not value:
-            raise InputError(f"the environment variable {name} is not set where this runs; set it")
-        return value
-    if kind == "file":
-        path = (root or Path()) / name
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the path
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise InputError(f"the file {path} cannot be read ({reason}); write the credential there") from None
-    raise InputError("a credential is written as env:NAME or file:PATH")
-
-
 def is_debugging() -> bool:
     """Whether tracebacks are wanted (``BACKBONE_DEBUG=1``)."""
     return os.environ.get("BACKBONE_DEBUG", "") not in ("", "0")
@@ -444,24 +487,6 @@ def _project_file(start: Path | None) -> Path:
     raise NotFoundError(
         f"There is no {FILE} in {here} or above it. Go to a project's folder, or set BACKBONE_PROJECT to one."
     )
-
-
-def _resolved(value: Any, file: Path, place: str) -> Any:
-    """What a setting at a place of the file stands for, its references looked up. Raises ProjectFileError."""
-    if isinstance(value, dict):
-        return {key: _resolved(item, file, f"{place}.{key}") for key, item in value.items()}
-    if not is_reference(value):
-        return value
-    try:
-        return resolve(value, file.parent)
-    except InputError as error:
-        raise ProjectFileError(file, "unresolved-reference", f"{place}: {error}.") from None
-
-
-def _holds_reference(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_reference(item) for item in value.values())
-    return is_reference(value)
 
 
 def _mentions_secret(annotation: Any) -> bool:

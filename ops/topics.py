@@ -120,7 +120,7 @@ def create(app: App, plans: Sequence[TopicPlan]) -> None:
             reason = error.args[0]
             if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
-            translated = app.kafka_error(reason)
+            translated = app.kafka_error(reason, f"creating the topic {name}")
             if translated.exit_code in (4, 8):
                 raise translated from None
             raise RefusedError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from consumers.receipts import ReceiptForm, needs_key
 from consumers.sender import Producer
 from consumers.subscription import Subscription
 from ops.ledger.connector import TYPE as LEDGER_TYPE
-from ops.ledger.subscription import built_in
+from ops.ledger.subscription import BuiltIn, built_in, ledger_address
+from ops.secrets import uses
 from producers.uuid7 import uuid7
 from schemas.codec import Decoder, SchemaWanted
 from schemas.contract import engine_contracts
@@ -28,6 +30,8 @@ from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from ops.app import App
+    from ops.ledger.database import Address
+    from ops.secrets.rotation import Use
 
 
 def collect_less() -> None:
@@ -52,7 +56,8 @@ CALL_S = 20.0
 
 class Wiring:
     """``consumers.worker.Make`` for one process: ``subscription`` and ``load_schema`` may be called from threads.
-    ``opened`` is told of every connection to a vendor that is opened, for gauges."""
+    ``opened`` is told of every connection to a vendor that is opened, for gauges, and ``watch`` of how each of them
+    takes new credentials."""
 
     def __init__(
         self,
@@ -61,9 +66,10 @@ class Wiring:
         producer: Producer,
         observer: facts.Observer,
         opened: Callable[[Connection], None] = lambda _: None,
+        watch: Callable[[Use], None] = lambda _: None,
     ) -> None:
         self._app, self._decoder, self._producer, self._observe = app, decoder, producer, observer
-        self._opened = opened
+        self._opened, self._watch = opened, watch
         # made here, on the main thread: App is not thread-safe
         self._project, self._context = app.project, app.context
         self._connector_types = app.connector_types
@@ -114,7 +120,7 @@ class Wiring:
     def connection(self, name: str) -> Connection:
         """A connection opened with this context's settings; InputError when it has none here."""
         if self._ledger is not None and name == self._ledger.name:
-            return Connection(name, LEDGER_TYPE, self._ledger.connector(), observer=self._connection_changed(name))
+            return self._ledger_connection(self._ledger)
         resolved = self._context.connection(name)
         kind = self._connector_types.get(resolved.connector)
         if kind is None:
@@ -132,6 +138,18 @@ class Wiring:
             total=timedelta(seconds=total_s),
         )
         self._opened(connection)
+        self._watch(uses.of_connection(connection, resolved, kind, settings))
+        return connection
+
+    def _ledger_connection(self, ledger: BuiltIn) -> Connection:
+        observer = self._connection_changed(ledger.name)
+        connection = Connection(ledger.name, LEDGER_TYPE, ledger.connector(), observer=observer)
+
+        def moved(address: Address) -> BuiltIn:
+            self._ledger = replace(ledger, address=address)
+            return self._ledger
+
+        self._watch(uses.of_ledger(connection, ledger, lambda: ledger_address(self._app), moved))
         return connection
 
     def _connection_changed(self, name: str) -> Callable[[ConnectionState, str, float], None]:

@@ -60,8 +60,9 @@ def duration(value: timedelta) -> str:
 
 
 _COMMAND = re.compile(
-    r"\bbackbone (?=(?:status|lag|trace|receipt|deadletter|doctor|event|topic|subscription|connection|run|rewind|apply"
-    r"|undo|change|erase)\b|schema (?:register|check --registry)\b|catalog (?:list|show|dependencies|personal-data)\b)"
+    r"\bbackbone (?=(?:status|lag|monitor|trace|receipt|deadletter|doctor|event|topic|subscription|connection|run"
+    r"|rewind|replay|apply|undo|change|erase)\b|schema (?:register|check --registry)\b"
+    r"|catalog (?:list|show|dependencies|personal-data)\b)"
 )
 
 

@@ -131,6 +131,12 @@ class RecordProducer:
             if self._closed:
                 raise RefusedError("The producer is closed; nothing can be sent any more.")
 
+    def renew(self, username: str, password: str) -> None:
+        """Authenticate with these from the next connection on (SASL PLAIN and SCRAM); connections that are open stay.
+        Does not block."""
+        self._settings |= {"sasl.username": username, "sasl.password": password}
+        self._client.producer.set_sasl_credentials(username, password)
+
     def serve(self) -> None:
         """Call ``on_settled`` for what is settled by now, in this thread; does not wait. For a producer made with
         ``served``; harmless for any."""

@@ -163,15 +163,19 @@ def open_registry(
     for name, file in (("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)):
         if file and not Path(file).is_file():
             raise InputError(f"the registry's {name} is no file.")
-    headers = {}
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    elif username:
-        from urllib3.util import make_headers
-
-        headers = make_headers(basic_auth=f"{username}:{password or ''}")
+    headers = _authorization(username, password, token)
     tls = {"ca_certs": ca_file, "cert_file": cert_file, "key_file": key_file}
     return HttpRegistry(url, cache=cache, headers=headers, tls={name: file for name, file in tls.items() if file})
+
+
+def _authorization(username: str | None, password: str | None, token: str | None) -> dict[str, str]:
+    if token:
+        return {"authorization": f"Bearer {token}"}
+    if username:
+        from urllib3.util import make_headers
+
+        return dict(make_headers(basic_auth=f"{username}:{password or ''}"))
+    return {}
 
 
 class HttpRegistry:
@@ -207,6 +211,13 @@ class HttpRegistry:
         self._unknown: dict[int | str, float] = {}
         self._failures, self._open_until = 0, 0.0
         self._disk = SchemaCache(cache, self._url) if cache else None
+
+    def renew(self, *, username: str | None = None, password: str | None = None, token: str | None = None) -> None:
+        """Be let in with these from the next call on; a registry that had not answered is asked at once. Files of TLS
+        are read at every new connection anyway. Does not block."""
+        self._headers = {**self._headers, **_authorization(username, password, token)}
+        with self._lock:
+            self._open_until = 0.0
 
     # --- schemas by id: immutable, so kept for ever
 

@@ -21,6 +21,7 @@ from ops import docs
 from ops.cli import SECTIONS, cli
 from ops.demo.table import Row, judge, render
 from ops.publishing import check_line, read_lines
+from ops.watch.group_metrics import METRICS as OF_GROUPS
 from ops.watch.metrics import METRICS
 from schemas.codec import Encoder
 from schemas.contract import load_contracts
@@ -134,7 +135,7 @@ def test_every_command_in_the_readme_is_one(line: str) -> None:
     if not words or words in (["COMMAND"], ["--help"]):
         return
     command: click.Command = cli
-    context = click.Context(cli, info_name="backbone", obj=None)
+    context = click.Context(cli, info_name="backbone", obj=None, **cli.context_settings)
     while isinstance(command, click.Group):
         found = command.get_command(context, words[0])
         assert found is not None, f"there is no command {words[0]}"
@@ -169,7 +170,7 @@ def test_events_that_are_published_by_hand_fit_their_contract() -> None:
 
 
 def test_every_metric_that_is_named_exists() -> None:
-    known = {metric.name for metric in METRICS} | {"backbone_id"}
+    known = {metric.name for metric in (*METRICS, *OF_GROUPS)} | {"backbone_id"}
     for text in (README, REFERENCE):
         for name in re.findall(r"`(backbone_[a-z_]+)`", text):
             assert name in known, name

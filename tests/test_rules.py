@@ -384,6 +384,8 @@ SITUATIONS: dict[str, Callable[[Path], list[Finding]]] = {
     "toml-unreadable": lambda folder: of_error(lambda: read_file(folder)),
     "unresolved-reference": lambda folder: of_error(lambda: context_of(
         folder, '[contexts.prod.kafka]\nsasl.password = "env:NOBODY_HAS_SET_THIS"').kafka),
+    "plaintext": lambda folder: of_error(lambda: context_of(
+        folder, '[contexts.prod.kafka]\nbootstrap.servers = "k1.acme.example:9092"').kafka),
     "no-credentials": lambda folder: of_error(lambda: context_of(
         folder, '[connections.slack]\nconnector = "slack"\n[contexts.prod]\n').connection("slack").settings(
             connector_types()["slack"])),

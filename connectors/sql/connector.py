@@ -128,7 +128,7 @@ class Sql:
 
 def open_engine(settings: SqlSettings) -> sa.Engine:
     """An engine with one connection and bounds on everything it waits for. Connects on first use."""
-    url = sa.make_url(settings.url.get_secret_value())
+    url = settings.address
     timeout_ms = int(settings.timeout_s * 1000)
     arguments: dict[str, Any]
     if url.get_backend_name() == "sqlite":
@@ -420,7 +420,7 @@ def preview_ddl(settings: SqlSettings, deliveries: Sequence[Delivery]) -> list[s
     Raises UnreachableError when it cannot be asked, InputError when a row cannot be written at all."""
     from schemas.errors import InputError
 
-    url = sa.make_url(settings.url.get_secret_value())
+    url = settings.address
     engine = open_engine(settings)
     if engine.dialect.name == "sqlite" and not Path(url.database or "").exists():
         engine = sa.create_engine("sqlite://")  # asking must not make the file

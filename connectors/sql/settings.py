@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from connectors.settings import SETTINGS, Timeout
 from connectors.sql.actions import NAME_PATTERN
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 DRIVERS: Mapping[str, str] = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -39,10 +42,23 @@ class SqlSettings(BaseModel):
     url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         description="postgresql://user:password@host/name, or sqlite:///file."
     )
+    username: SecretStr | None = Field(
+        None,
+        description="User, in place of one in `url`: for a user that is leased, `vault:database/creds/app#username`.",
+    )
+    password: SecretStr | None = Field(None, description="Its password.")
     database_schema: Annotated[str, Field(pattern=NAME_PATTERN)] | None = Field(
         None, description="Schema that the tables are in (PostgreSQL); it must exist. Default: the user's."
     )
     timeout_s: Timeout = Field(20.0, description="Seconds for one batch.")
+
+    @property
+    def address(self) -> URL:
+        """The URL with user and password in it."""
+        from sqlalchemy import make_url
+
+        user, password = (None if one is None else one.get_secret_value() for one in (self.username, self.password))
+        return make_url(self.url.get_secret_value()).set(username=user, password=password)
 
 
 DEPENDENCY: Mapping[str, str] = {

@@ -11,9 +11,10 @@ from typing import Any
 
 from connectors.connector import ConnectorType
 from ops.project_file import CREDENTIAL_KEY, PINNED_KAFKA_KEYS, PROTECTION, SECRET_KAFKA_KEYS, File
+from ops.secrets.reference import FORMS, PATTERN
 from ops.settings import secret_fields
 
-_REFERENCE = {"type": "string", "pattern": "^(env|file):.", "description": "A reference: env:NAME or file:PATH."}
+_REFERENCE = {"type": "string", "pattern": PATTERN, "description": f"A reference: {FORMS}."}
 _KAFKA_VALUE = {
     "description": "A setting by librdkafka's name, or the rest of names that begin so.",
     "type": ["string", "number", "boolean", "object"],
@@ -50,9 +51,6 @@ def project_schema(installed: Mapping[str, ConnectorType], connections: Mapping[
     definitions["KafkaValue"] = _KAFKA_VALUE
     context["properties"]["ledger"] |= _NO_PASSWORD
     definitions["RegistryTable"]["properties"]["url"] |= _NO_PASSWORD
-    for table, keys in (("RegistryTable", ("password", "token")), ("ContextTable", ("installation_key",))):
-        for key in keys:
-            definitions[table]["properties"][key] |= {"pattern": _REFERENCE["pattern"]}
     protection = {key: ours[key] for key in sorted(PROTECTION)}
     context["properties"]["connections"] = {
         "description": context["properties"]["connections"]["description"],

@@ -191,7 +191,7 @@ def _sample(app: App, held: Mapping[Place, tuple[int, int]]) -> tuple[dict[str, 
             elif error.code() == KafkaError._PARTITION_EOF:
                 left.discard(place)
             else:
-                raise app.kafka_error(error)
+                raise app.reading_error(error, place[0])
     consumer.close()
     if left and not last:
         raise app.unreachable()

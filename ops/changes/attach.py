@@ -286,7 +286,7 @@ def _forget_group(app: App, name: str) -> None:
             return
         if reason.code() == KafkaError.NON_EMPTY_GROUP:
             raise RefusedError(f"The group {name} has members again. Stop them first.") from None
-        raise app.kafka_error(reason) from None
+        raise app.kafka_error(reason, f"deleting the group {name}") from None
 
 
 def _same(left: Definition | None, right: Definition | None) -> bool:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 TOPIC = "backbone.audit"
 EVENT = "backbone.ChangeApplied"
-Phase = Literal["planned", "applied", "partly_applied", "failed", "undone"]
+Phase = Literal["proposed", "approved", "planned", "applied", "partly_applied", "failed", "undone"]
+"""``proposed`` and ``approved`` where a context asks for two persons; ``planned``: about to act; the others: what came
+of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,43 +40,61 @@ class Entry:
 
 
 def record(app: App, plan: Plan, phase: Phase, *, after: Mapping[str, Any] | None = None, reason: str = "") -> None:
+    """Write that a change moved on, by whoever runs this. Blocks and raises as ``append``."""
+    from ops.settings import user_name
+
+    entry = Entry(
+        change_id=plan.id, kind=plan.kind, phase=phase, context=plan.context, author=user_name(),
+        reason=reason or plan.reason, plan_hash=plan.hash, summary=plan.title, before=plan.before,
+        after=plan.after if after is None else dict(after), at=datetime.now(UTC),
+    )  # fmt: skip
+    append(app, entry)
+
+
+def append(app: App, entry: Entry) -> None:
     """Write an entry and wait for its acknowledgement. Blocks up to 15 s.
 
     Raises RefusedError if the topic or its schema is missing (naming ``backbone schema register``) or the cluster
     refuses it, UnreachableError if it does not answer.
     """
-    from ops.reading import partition_count
     from ops.sending import Outgoing, send_acked
 
-    try:
-        partition_count(app, TOPIC)
-    except NotFoundError:
+    if not exists(app):
         raise RefusedError(
             f"The topic {TOPIC} does not exist yet, and nothing is changed without its audit record. "
             "Create it: backbone schema register"
-        ) from None
-    now = datetime.now(UTC)
+        )
     encoded = app.encoder.encode(
         app.engine_contracts[EVENT],
         {
-            "change_id": plan.id,
-            "kind": plan.kind,
-            "phase": phase,
-            "context": plan.context,
-            "author": plan.author,
-            "reason": reason or plan.reason or None,
-            "plan_hash": plan.hash,
-            "summary": plan.title,
-            "before": json.dumps(plan.before, ensure_ascii=False),
-            "after": json.dumps(plan.after if after is None else dict(after), ensure_ascii=False),
-            "at": now,
+            "change_id": entry.change_id,
+            "kind": entry.kind,
+            "phase": entry.phase,
+            "context": entry.context,
+            "author": entry.author,
+            "reason": entry.reason or None,
+            "plan_hash": entry.plan_hash,
+            "summary": entry.summary,
+            "before": json.dumps(entry.before, ensure_ascii=False),
+            "after": json.dumps(entry.after, ensure_ascii=False),
+            "at": entry.at,
         },
         id=str(uuid.uuid4()),
-        source=f"backbone/{plan.context}",
-        time=now,
-        subject=plan.subject,
+        source=f"backbone/{entry.context}",
+        time=entry.at,
+        subject=entry.change_id,
     )
     send_acked(app, [Outgoing(TOPIC, -1, encoded.key, encoded.value, encoded.headers)], within_s=15.0)
+
+
+def exists(app: App) -> bool:
+    """Whether the audit's topic is there. Blocks."""
+    from ops.reading import partition_count
+
+    try:
+        return partition_count(app, TOPIC) > 0
+    except NotFoundError:
+        return False
 
 
 def entries(app: App) -> list[Entry]:

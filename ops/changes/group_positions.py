@@ -22,7 +22,7 @@ def committed(app: App, name: str) -> dict[Place, Commit]:
     """The positions of a group now. Raises what the cluster's refusal means."""
     answers = Cluster(app.admin(), app.consumer).commits([name])
     if name in answers.failed:
-        raise app.kafka_error(answers.failed[name])
+        raise app.kafka_error(answers.failed[name], f"describing the group {name}")
     return answers.found[name]
 
 
@@ -30,7 +30,7 @@ def described(app: App, name: str) -> Group:
     """The group now. Raises what the cluster's refusal means."""
     answers = Cluster(app.admin(), app.consumer).groups([name])
     if name in answers.failed:
-        raise app.kafka_error(answers.failed[name])
+        raise app.kafka_error(answers.failed[name], f"describing the group {name}")
     return answers.found[name]
 
 
@@ -96,7 +96,7 @@ def remove_positions(app: App, name: str, keep: Mapping[Place, Commit]) -> None:
         if reason.code() == KafkaError.NON_EMPTY_GROUP:
             raise RefusedError(f"The group {name} has members again. Nothing was changed.") from None
         if reason.code() != KafkaError.GROUP_ID_NOT_FOUND:  # an earlier try has deleted it
-            raise app.kafka_error(reason) from None
+            raise app.kafka_error(reason, f"deleting the group {name}") from None
     set_positions(app, name, keep)
 
 

@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "connection_pause": "ops.changes.connection",
     "connection_resume": "ops.changes.connection",
     "redrive": "ops.changes.redrive",
+    "replay": "ops.changes.replay",
     "discard": "ops.changes.discard",
     "set_aside": "ops.changes.set_aside",
     "erase": "ops.changes.erase",

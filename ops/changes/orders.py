@@ -1,4 +1,4 @@
-"""What redrive and discard write to a subscription's inbox, and how a change that was cut knows what it has written."""
+"""What redrive, replay and discard write to a subscription's inbox, and how one that was cut knows what it wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from consumers.offsets import decode_runs
 from ops.changes.group_positions import committed
 from ops.changes.plan import JsonValue, Plan
 from ops.dead_topic import Standing
-from ops.lag.cluster import Cluster
+from ops.lag.cluster import Cluster, Commit
 from ops.reading import as_record, read_to_end
 from ops.sending import Outgoing
 from schemas.errors import RefusedError
@@ -113,18 +113,50 @@ def waiting_in_inbox(app: App, name: str, open_letters: Mapping[Origin, Standing
 
     What came of an order may be known before its offset is committed: a letter that was written after it is its
     answer (both times are the broker's)."""
-    topic = f"{name}.inbox"
-    commits = {partition: one for (of, partition), one in committed(app, name).items() if of == topic}
-    done = {partition: decode_runs(one.offset, one.metadata) for partition, one in commits.items()}
     waiting: dict[Origin, str] = {}
+    for order, written_at in _unread(app, name):
+        if order.kind == "redrive":
+            standing = open_letters.get(order.origin)
+            if standing is not None and standing.written_at < written_at:
+                waiting[order.origin] = order.change
+    return waiting
+
+
+def on_their_way(app: App, name: str, change: str) -> dict[Origin, str]:
+    """Records that other changes than this one have written to the inbox and that its workers have not come to the end
+    of, with the change that did. Blocks."""
+    return {order.origin: order.change for order, _ in _unread(app, name) if order.change != change}
+
+
+def _unread(app: App, name: str) -> Iterator[tuple[InboxOrder, int]]:
+    """The orders in the inbox that the group has not committed, and when the broker took each."""
+    topic = f"{name}.inbox"
+    commits = _inbox_commits(app, name)
+    done = {partition: decode_runs(one.offset, one.metadata) for partition, one in commits.items()}
     for message in read_to_end(app, topic, from_offsets={p: one.offset for p, one in commits.items()}):
         record = as_record(message)
         if any(start <= record.offset < end for start, end in done.get(record.partition, ())):
             continue
         parsed = parse_inbox(record)
-        if parsed is None or parsed[0].kind != "redrive":
+        if parsed is not None:
+            yield parsed[0], record.timestamp
+
+
+def waiting_before(app: App, name: str, begun: Mapping[str, int], ends: Mapping[str, int]) -> int:
+    """How many offsets of the inbox its workers have not come to the end of, from where it ended when a change began
+    (``begun``) to where it ended later. Blocks."""
+    commits = _inbox_commits(app, name)
+    waiting = 0
+    for partition, end in ends.items():
+        commit = commits.get(int(partition))
+        if commit is None:
+            waiting += max(0, end - begun.get(partition, 0))
             continue
-        standing = open_letters.get(parsed[0].origin)
-        if standing is not None and standing.written_at < record.timestamp:
-            waiting[parsed[0].origin] = parsed[0].change
+        waiting += max(0, end - commit.offset)
+        waiting -= sum(max(0, min(to, end) - at) for at, to in decode_runs(commit.offset, commit.metadata))
     return waiting
+
+
+def _inbox_commits(app: App, name: str) -> dict[int, Commit]:
+    topic = f"{name}.inbox"
+    return {partition: one for (of, partition), one in committed(app, name).items() if of == topic}

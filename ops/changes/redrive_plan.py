@@ -74,7 +74,7 @@ def redrive_plan(app: App, name: str, choice: Choice, how: Redriving, *, undoes:
         summary.append(f"{are(behind, 'letter')} behind an older one of the same key that is not chosen: {then}")
     summary += _expired(policies, chosen, how)
     summary += _stale(app, attached, dead, chosen, how)
-    summary += _running(app, attached)
+    summary += running(app, attached)
     grown = grown_topics(app, attached)
     if grown:
         summary.append(f"{', '.join(grown)} has more partitions than at attach: events go where their keys go now")
@@ -214,7 +214,8 @@ def _in_words(verdicts: Sequence[Verdict], attached: AttachedSubscription) -> li
     return said
 
 
-def _running(app: App, attached: AttachedSubscription) -> list[str]:
+def running(app: App, attached: AttachedSubscription) -> list[str]:
+    """What a plan says where nobody would deliver what it sends to the inbox."""
     if attached.state.state != "running":
         return [
             f"{attached.name} is {attached.state.state}: what is sent waits in its inbox until: "

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from consumers.control import AttachedSubscription, NoPosition, begin_at
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.lag.cluster import Cluster, Commit, Group, Isolation, Member, Place
 from ops.positions import Position, Resolved, parse_topic, resolve, utc
+from ops.reading import read_spans
 from ops.wording import counted
 from schemas.errors import InputError, NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
     from ops.app import App
+    from schemas.event import Record
 
 SEVERE_EVENTS = 10_000
 COUNTED_MAX = 20_000
@@ -134,7 +136,7 @@ def _key(place: Place) -> str:
 def _group(app: App, cluster: Cluster, name: str, attached: AttachedSubscription | None) -> Group:
     answers = cluster.groups([name])
     if name in answers.failed:
-        raise app.kafka_error(answers.failed[name])
+        raise app.kafka_error(answers.failed[name], f"describing the group {name}")
     group = answers.found[name]
     if attached is not None:
         return group
@@ -155,7 +157,7 @@ def _group(app: App, cluster: Cluster, name: str, attached: AttachedSubscription
 def _commits(app: App, cluster: Cluster, name: str) -> dict[Place, Commit]:
     answers = cluster.commits([name])
     if name in answers.failed:
-        raise app.kafka_error(answers.failed[name])
+        raise app.kafka_error(answers.failed[name], f"describing the group {name}")
     return answers.found[name]
 
 
@@ -170,11 +172,19 @@ def _places(
         reads = set(attached.definition.topics)
     else:
         reads = {topic for topic, _ in commits}
+    return chosen_places(cluster, name, reads, written, ours=attached is not None)
+
+
+def chosen_places(
+    cluster: Cluster, name: str, reads: Collection[str], written: Sequence[str], *, ours: bool
+) -> list[Place]:
+    """The partitions that ``TOPIC`` and ``TOPIC:0,3-5`` mean, of the topics that ``name`` reads; all of those without.
+    Raises NotFoundError, InputError."""
     chosen = [parse_topic(text) for text in written] or [(topic, None) for topic in sorted(reads)]
     counts = cluster.partition_counts({topic for topic, _ in chosen})
     places: set[Place] = set()
     for topic, partitions in chosen:
-        if attached is not None and topic not in reads:
+        if ours and topic not in reads:
             raise NotFoundError(f"{name} does not read {topic}.{did_you_mean(topic, reads)}")
         if topic not in counts:
             if not written:
@@ -202,7 +212,7 @@ def _moves(
     for place in places:
         if place in commits:
             stands[place] = commits[place].offset
-        elif attached is not None and (start := _start(attached, place)) is not None:
+        elif attached is not None and (start := start_of(attached, place)) is not None:
             stands[place] = start
     resolved = resolve(cluster, position, places, committed=stands, isolation=isolation)
     firsts = _firsts(cluster, position, resolved, ends, isolation)
@@ -223,7 +233,7 @@ def _moves(
     return moves
 
 
-def _start(attached: AttachedSubscription, place: Place) -> int | None:
+def start_of(attached: AttachedSubscription, place: Place) -> int | None:
     """Where one of ours begins by itself in a partition that it has not committed."""
     begin = begin_at(attached, *place, None)
     return None if isinstance(begin, NoPosition) else begin.offset
@@ -306,38 +316,18 @@ def _counted(app: App, attached: AttachedSubscription | None, changing: Sequence
 def count_types(app: App, ranges: Mapping[Place, tuple[int, int]]) -> Counter[str] | None:
     """How many events of each type stand in ranges of offsets, by their envelopes; those without one are counted as
     ``?``. None if it takes longer than ``COUNTING_S``."""
-    from confluent_kafka import KafkaError, TopicPartition
-
-    waiting = {place for place, (start, end) in ranges.items() if start < end}
     types: Counter[str] = Counter()
-    if not waiting:
-        return types
-    consumer = app.consumer(fetch_wait_max_ms=10, fetch_queue_backoff_ms=10)
     deadline = time.monotonic() + COUNTING_S
-    try:
-        consumer.assign([TopicPartition(*place, ranges[place][0]) for place in sorted(waiting)])
-        while waiting:
-            if time.monotonic() > deadline:
-                return None
-            for message in consumer.consume(1000, 0.05):
-                error, place = message.error(), (message.topic() or "", message.partition() or 0)
-                if error is not None:
-                    if error.code() != KafkaError._PARTITION_EOF:
-                        return None
-                    waiting.discard(place)
-                    continue
-                offset = message.offset() or 0
-                if offset < ranges[place][1]:
-                    types[_type(message.headers())] += 1
-                if offset + 1 >= ranges[place][1]:
-                    waiting.discard(place)
-    finally:
-        consumer.close()
+    for records in read_spans(app, {place: [span] for place, span in ranges.items() if span[0] < span[1]}):
+        types.update(stated_type(record) for record in records)
+        if time.monotonic() > deadline:
+            return None
     return types
 
 
-def _type(headers: Any) -> str:
-    value = dict(headers or ()).get("ce_type")
+def stated_type(record: Record) -> str:
+    """The event's type as its envelope states it; ``?`` without one."""
+    value = dict(record.headers).get("ce_type")
     try:
         return value.decode() if isinstance(value, bytes) else "?"
     except UnicodeDecodeError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ops.changes import audit
+from ops.changes import approval, audit
 from ops.changes.kinds import ChangeKind, kind
 from ops.changes.steering import ChangeCancelledError
 from ops.changes.store import Journal, Progressed, Store
@@ -58,10 +58,23 @@ def run_change(
     store = Store.of(app)
     if not apply:
         store.save(plan)
+        if approval.is_asked_for(app, plan):
+            approval.propose(app, plan)
+            _show(app, plan, "proposed", columns)
+            app.screen.say(
+                f"Nothing was changed. Another person approves it: {_line(app, 'change approve', plan)} --reason …\n"
+                f"Then do it: {_apply_line(app, plan)}     (valid 60 min)"
+            )
+            return
         _show(app, plan, "planned", columns)
         app.screen.say(f"Nothing was changed. Do it: {_apply_line(app, plan)}     (valid 60 min)")
         return
     _check_words(app, plan, confirm)
+    if approval.is_asked_for(app, plan):
+        raise RefusedError(
+            f"'{plan.context}' asks for two persons: plan it without --apply, and have another person approve it. "
+            "Nothing was changed."
+        )
     if app.screen.output == "table":
         _show(app, plan, "planned", columns)
     said, app.interrupted = app.interrupted, "Interrupted. Nothing was changed."
@@ -79,7 +92,7 @@ def act_at_once(app: App, plan: Plan, *, reason: str | None = None) -> None:
     _check_words(app, plan, None)
     store = Store.of(app)
     store.save(plan)
-    after = _apply(app, store, plan)
+    after = _apply(app, store, plan, at_once=True)
     _report(app, plan, after)
 
 
@@ -120,7 +133,7 @@ def undo_by_id(
 # ---- inside ---------------------------------------------------------------------------------------------------------
 
 
-def _apply(app: App, store: Store, plan: Plan, *, reason: str = "") -> dict[str, Any]:
+def _apply(app: App, store: Store, plan: Plan, *, reason: str = "", at_once: bool = False) -> dict[str, Any]:
     how = kind(plan.kind)
     with store.locked(plan.id):
         progressed = store.progressed(plan.id)
@@ -130,6 +143,8 @@ def _apply(app: App, store: Store, plan: Plan, *, reason: str = "") -> dict[str,
         if plan.expired_at(datetime.now(UTC)) and not (resumed and how.long):
             raise RefusedError(_stale(plan, progressed, "it is older than 60 minutes"))
         how.precheck(app, plan, frozenset(progressed.done))
+        if not at_once and approval.is_asked_for(app, plan):
+            approval.check(app, plan)
         if resumed:
             app.screen.say(f"{plan.id} was cut: {_count(plan, progressed)}. It goes on.")
         if how.before_audit is not None:
@@ -262,7 +277,9 @@ def _stale(plan: Plan, progressed: Progressed, why: str) -> str:
 def _count(plan: Plan, progressed: Progressed) -> str:
     total = f" of {len(plan.steps)}" if plan.steps else ""
     doing = f", cut in '{progressed.doing}'" if progressed.doing else ""
-    return f"{len(progressed.done)}{total} steps are done{doing}"
+    come = progressed.notes.get("progress")
+    far = f" after {come['done']:,} of {come['total']:,} {come['unit']}" if come and progressed.doing else ""
+    return f"{len(progressed.done)}{total} steps are done{doing}{far}"
 
 
 def _line(app: App, verb: str, plan: Plan) -> str:

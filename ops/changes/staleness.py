@@ -1,10 +1,10 @@
-"""Whether redriving an old upsert would overwrite newer values: what was sent later of the same thing is left out.
+"""Whether sending an old upsert again would overwrite newer values: what was sent later of the same thing is left out.
 
-The ledger knows what was sent later. What is delivered between the question and the redrive is the limit of this."""
+The ledger knows what was sent later. What is delivered between the question and the sending is the limit of this."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -15,6 +15,7 @@ from consumers.pipeline import NotOurs, Pipeline, ToDeliver, Wanted
 from consumers.receipts import about_text
 from consumers.subscription import Subscription, load_text
 from ops.changes.orders import erasure_of
+from ops.ledger.query import Older
 from schemas.errors import BackboneError, RefusedError, UnreachableError
 from schemas.event import Origin, Record
 
@@ -82,6 +83,11 @@ class Guard:
         self._guarded = guarded_actions(subscription)
         self._ledger = self._open() if self._guarded else None
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything of this subscription can be stale, so that the ledger is asked."""
+        return self._ledger is not None
+
     def check(self) -> None:
         """Raises RefusedError, UnreachableError where the ledger cannot tell what was sent later: there is none, or it
         does not read on to the end."""
@@ -99,7 +105,7 @@ class Guard:
     def judge(self, found: Iterable[DeadLetter]) -> dict[Origin, Verdict]:
         """What would come of these letters now, by origin. Raises as ``check``."""
         verdicts: dict[Origin, Verdict] = {}
-        guarded: list[tuple[DeadLetter, ToDeliver]] = []
+        guarded: list[tuple[Origin, ToDeliver, datetime | None]] = []
         for letter in found:
             if erasure_of(letter) is not None:
                 verdicts[letter.origin] = FRESH
@@ -107,32 +113,34 @@ class Guard:
             made = self._made(letter.record)
             if isinstance(made, Verdict):
                 verdicts[letter.origin] = made
-                continue
-            verdicts[letter.origin] = FRESH
-            if made.delivery.action in self._guarded:
-                guarded.append((letter, made))
-        if guarded:
+            else:
+                guarded.append((letter.origin, made, _moment(letter.last_at)))
+        if any(made.delivery.action in self._guarded for _, made, _ in guarded):
             self.check()
-        for letter, made in guarded:
-            verdicts[letter.origin] = self._staleness(letter, made)
-        return verdicts
+        judged = self.verdicts(guarded)
+        return verdicts | {origin: one for (origin, _, _), one in zip(guarded, judged, strict=True)}
 
-    def _staleness(self, letter: DeadLetter, made: ToDeliver) -> Verdict:
-        assert self._ledger is not None
-        delivery = made.delivery
-        action = self._subscription.connector.actions[delivery.action]
-        later = self._ledger.sent_later(
-            self._subscription.name,
-            delivery.action,
-            delivery.entity,
-            origin=letter.origin,
-            about=about_text(delivery, action),
-            since=_moment(letter.last_at),
-        )
-        omit = tuple(sorted(later & _fields(delivery, action)))
-        if not omit:
-            return FRESH
-        return Verdict("stale" if without(delivery, omit, action) is not None else "superseded", omit)
+    def verdicts(self, asked: Sequence[tuple[Origin, ToDeliver, datetime | None]]) -> list[Verdict]:
+        """Of each event's delivery, whether sending it now would overwrite newer values. With it, when it was dealt
+        with before, for what was sent from other partitions. Call ``check`` first."""
+        actions = self._subscription.connector.actions
+        guarded = [
+            (place, Older(action=made.delivery.action, entity=made.delivery.entity, origin=origin, since=since,
+                          about=about_text(made.delivery, actions[made.delivery.action])))
+            for place, (origin, made, since) in enumerate(asked)
+            if made.delivery.action in self._guarded
+        ]  # fmt: skip
+        verdicts = [FRESH] * len(asked)
+        if self._ledger is None or not guarded:
+            return verdicts
+        later = self._ledger.sent_later(self._subscription.name, [older for _, older in guarded])
+        for (place, older), names in zip(guarded, later, strict=True):
+            delivery, action = asked[place][1].delivery, actions[older.action]
+            omit = tuple(sorted(names & _fields(delivery, action)))
+            if omit:
+                left = without(delivery, omit, action)
+                verdicts[place] = Verdict("stale" if left is not None else "superseded", omit)
+        return verdicts
 
     def _made(self, record: Record) -> ToDeliver | Verdict:
         try:
@@ -159,8 +167,8 @@ class Guard:
     def _otherwise(self) -> str:
         names = ", ".join(sorted(self._guarded))
         return (
-            f"Without it nobody knows whether a redrive would overwrite newer values ({names} writes what an event "
-            "said then). To send the letters all the same: --allow-stale. Nothing was changed."
+            f"Without it nobody knows whether this would overwrite newer values ({names} writes what an event "
+            "said then). To send all of it all the same: --allow-stale. Nothing was changed."
         )
 
 

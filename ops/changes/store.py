@@ -196,7 +196,11 @@ class Journal:
 
     def note(self, name: str, value: JsonValue) -> None:
         """Keep a value that undo or a second try needs; on the disk when this returns."""
-        self._progressed.notes[name] = value
+        self.note_all({name: value})
+
+    def note_all(self, values: dict[str, JsonValue]) -> None:
+        """Keep several: a kill leaves all of them or none."""
+        self._progressed.notes |= values
         self._store.keep(self._plan.id, self._progressed)
 
 

@@ -50,7 +50,7 @@ def _server(app: App) -> Server | None:
     """The cluster as the context names it; None where that is a reference, and for the stack on this machine, which
     nobody else can reach and whose ports change."""
     from ops.catalog.asyncapi import Server
-    from ops.project_file import is_reference
+    from ops.secrets.reference import is_reference
     from ops.settings import redacted_url
 
     if app.screen.context == "local":

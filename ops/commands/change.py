@@ -23,7 +23,15 @@ COLUMNS = [
     Column("reason"),
     Column("undone_by"),
 ]
-STATES = {"planned": "begun", "applied": "applied", "partly_applied": "partly", "failed": "failed", "undone": "undone"}
+STATES = {
+    "proposed": "proposed",
+    "approved": "approved",
+    "planned": "begun",
+    "applied": "applied",
+    "partly_applied": "partly",
+    "failed": "failed",
+    "undone": "undone",
+}
 """What the last audit entry of a change says of it, seen from another machine."""
 
 
@@ -70,7 +78,7 @@ def show(app: App, change_id: str) -> None:
         "id": plan.id,
         "kind": plan.kind,
         "title": plan.title,
-        "state": _state(plan.expires, progressed.state, progressed.done),
+        "state": _state(plan.expires, progressed.state, progressed.done, audit),
         "author": plan.author,
         "reason": plan.reason,
         "created": plan.created,
@@ -89,6 +97,33 @@ def show(app: App, change_id: str) -> None:
         "audit": [_line(entry) for entry in audit],
     }
     app.screen.document("change", data, _render(app))
+
+
+@change.command()
+@click.argument("change_id", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why it is right, for the audit.")
+@screen_options
+@click.pass_obj
+def approve(app: App, change_id: str, reason: str) -> None:
+    """Approve what another person has planned, where a context asks for two persons.
+
+    Look at it first: backbone change show ID. What is approved is the plan by its hash, as long as it is valid. JSON:
+    id, title, hash, planned_by, approved_by.
+    """
+    from ops.changes.approval import approve as approve_plan
+
+    proposal, approval = approve_plan(app, change_id, reason=reason)
+    data = {
+        "id": change_id,
+        "title": approval.summary,
+        "hash": approval.plan_hash,
+        "planned_by": proposal.author,
+        "approved_by": approval.author,
+    }
+    app.screen.document(
+        "change.approved", data, lambda _: f"Approved: {approval.summary} ({change_id}), planned by {proposal.author}."
+    )
+    app.screen.say(f"Whoever planned it does it: backbone apply {change_id}")
 
 
 @change.command()
@@ -167,7 +202,7 @@ def _merged(app: App) -> dict[str, dict[str, Any]]:
             {
                 "id": change_id,
                 "at": plan.created,
-                "state": _state(plan.expires, progressed.state, progressed.done),
+                "state": _state(plan.expires, progressed.state, progressed.done, by_change.get(change_id, [])),
                 "kind": plan.kind,
                 "title": plan.title,
                 "author": plan.author,
@@ -192,6 +227,8 @@ def _audit(app: App) -> list[Entry]:
 
 def _from_audit(entries: list[Entry]) -> dict[str, Any]:
     first, last = entries[0], entries[-1]
+    proposed = first.after if first.phase == "proposed" else {}
+    ended = last.after if last.phase not in ("proposed", "approved") else {}
     return {
         "id": first.change_id,
         "kind": first.kind,
@@ -202,15 +239,20 @@ def _from_audit(entries: list[Entry]) -> dict[str, Any]:
         "at": first.at,
         "hash": first.plan_hash,
         "before": first.before,
-        "after": last.after or first.after,
+        "after": ended or proposed.get("after") or first.after,
+        "severe": proposed.get("severe", ""),
+        "summary": proposed.get("summary", []),
+        "rows": proposed.get("rows", []),
     }
 
 
-def _state(expires: Any, state: str, done: list[str]) -> str:
+def _state(expires: Any, state: str, done: list[str], audit: list[Entry]) -> str:
     from datetime import UTC, datetime
 
     if state == "planned" and datetime.now(UTC) >= expires:
         return "expired"
+    if state == "planned" and audit:
+        return STATES.get(audit[-1].phase, state)
     if state == "applying":
         return "partly" if done else "begun"
     return state

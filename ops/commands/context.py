@@ -42,6 +42,8 @@ def list_(app: App) -> None:
 @click.pass_obj
 def show(app: App, name: str | None) -> None:
     """One context (default: the chosen one); credentials are shown as the references they are."""
+    from ops.monitor.address import address
+
     chosen = app.project.context(name or app.screen.context)
     data = {
         "name": chosen.name,
@@ -49,7 +51,10 @@ def show(app: App, name: str | None) -> None:
         "project": str(app.project.file),
         "kafka": chosen.kafka_shown(),
         "registry": chosen.registry_shown(),
+        "vault": chosen.table.vault.model_dump(exclude_none=True),
+        "allow_plaintext": chosen.table.allow_plaintext,
         "ledger": chosen.ledger_shown,
+        "monitor": address(chosen),
         "topics": {"partitions": chosen.partitions, "replication": chosen.replication},
         "connections": [_connection(app, chosen, connection) for connection in chosen.connections],
     }
@@ -57,7 +62,7 @@ def show(app: App, name: str | None) -> None:
 
     def render(shown: dict[str, Any]) -> list[Any]:
         plain = {key: value for key, value in shown.items() if key != "connections"}
-        for key in ("kafka", "registry", "topics"):
+        for key in ("kafka", "registry", "vault", "topics"):
             plain |= {f"{key}.{inner}": value for inner, value in plain.pop(key).items()}
         width = max(len(key) for key in plain)
         from ops.screen import shown as text

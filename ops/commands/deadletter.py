@@ -13,7 +13,7 @@ from ops.changes import change_options
 from ops.commands.lag import age_text
 from ops.screen import Column
 from ops.wording import counted
-from schemas.errors import CheckFailedError, NotFoundError
+from schemas.errors import CheckFailedError, InputError, NotFoundError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
@@ -40,8 +40,16 @@ LETTERS = [
     Column("last_at"),
     Column("detail"),
 ]
-
-
+FOREIGN = [
+    Column("id"),
+    Column("writer", "BY WHAT"),
+    Column("origin"),
+    Column("exception"),
+    Column("cause"),
+    Column("by"),
+    Column("stage"),
+    Column("arrived"),
+]
 CHANGED = [
     Column("event"),
     Column("count"),
@@ -115,12 +123,14 @@ def list_(app: App, name: str | None, cause: str | None, fail_on: bool) -> None:
 def show(app: App, name: str, id_: str | None, cause: str | None, limit: int) -> None:
     """The open dead letters of NAME, or the one with ID (TOPIC/PARTITION/OFFSET) in full.
 
-    Payloads are decoded and masked by their personal-data classes.
+    Payloads are decoded and masked by their personal-data classes. NAME may also be a dead-letter topic of Kafka
+    Connect or Spring: where its records come from and which exception they name is shown, never its message.
     """
     from ops import deadletters
 
     if not deadletters.dead_topics(app, [name]):
-        raise _unknown(app, name)
+        _show_foreign(app, name, id_, cause, limit)
+        return
     letters = _read(app, [name], keep_values=id_ is not None)
     if id_ is not None:
         found = next((letter for letter in letters if letter.id == id_), None)
@@ -221,6 +231,40 @@ def set_aside(
 
     plan = set_aside_plan(app, name, parse_place(place, offset))
     run_change(app, plan, apply=apply, yes=yes, reason=reason, confirm=confirm)
+
+
+def _show_foreign(app: App, topic: str, id_: str | None, cause: str | None, limit: int) -> None:
+    """A topic of somebody else's dead letters. Raises NotFoundError where there is no such topic, or nothing in it is
+    one."""
+    from ops.foreign_letters import foreign_letters
+    from ops.reading import partition_count
+
+    try:
+        partition_count(app, topic)
+    except NotFoundError:
+        raise _unknown(app, topic) from None
+    if id_ is not None:
+        raise InputError(f"{topic} is no subscription of ours. Look at one of its records: backbone event get {id_}")
+    rows: list[dict[str, Any]] = []
+    others = 0
+    for record, letter in foreign_letters(app, topic):
+        if letter is None:
+            others += 1
+        elif cause is None or cause in (letter.exception, letter.cause, letter.by, letter.stage):
+            told = {name: getattr(letter, name) or None for name in letter.__slots__}
+            rows.append({"id": str(record.origin), "arrived": record.time} | told)
+    if not rows and cause is None:
+        hint = f" It has {counted(others, 'record')} of another kind." if others else ""
+        raise NotFoundError(
+            f"'{topic}' is no subscription, and no record of this topic has the headers of a dead letter of Kafka "
+            f"Connect or Spring.{hint}"
+        )
+    rows.sort(key=lambda row: row["arrived"])
+    app.screen.rows("deadletter_foreign", rows[:limit], FOREIGN, empty=f"Nothing in {topic} has the cause '{cause}'.")
+    if len(rows) > limit:
+        app.screen.warn(f"Only {limit:,} of {len(rows):,} are shown; more with --limit.")
+    if others:
+        app.screen.warn(f"{counted(others, 'record')} of {topic} have no such headers and are not shown.")
 
 
 def _row(found: OpenLetter) -> dict[str, Any]:

@@ -231,13 +231,13 @@ def tail(
 
     JSON: topic, partition, offset, arrived, type, id, source, time, key, data, bytes, problem.
     """
-    from ops.event_log import decoded, follow, places_of, row, starts_at
+    from ops.event_log import decoded, follow, holds, places_of, row, starts_at
     from ops.screen import Column
     from schemas.event import Event
 
     contract, places = places_of(app, name)
     starts = starts_at(app, start, places)
-    condition = _condition(where, contract)
+    condition = None if where is None else holds(where, contract)
     wanted_key = None if key is None else key.encode()
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -336,23 +336,6 @@ def _cluster_has(app: App, contract: Contract) -> None:
         raise NotFoundError(
             f"The cluster has no topic '{contract.topic}'. Create it: backbone schema register {contract.name}"
         ) from None
-
-
-def _condition(text: str | None, contract: Contract | None) -> Any:
-    if text is None:
-        return None
-    from consumers.expressions import compile_expression
-    from consumers.expressions.filters import ExpressionFailed
-
-    expression = compile_expression(text, contract)
-
-    def holds(event: Any) -> bool:
-        try:
-            return bool(expression.evaluate(event))
-        except ExpressionFailed:
-            return False  # it cannot be said of this event (a field it does not have, null compared)
-
-    return holds
 
 
 def _origin(text: str) -> tuple[str, int, int] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from schemas.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
     from ops.lag.cluster import Isolation
-    from ops.lag.measure import GroupLag, LagReader, PartitionLag, Subject
+    from ops.lag.measure import GroupLag, LagReader, Subject
+    from ops.monitor.sampled import Sampled
 
 
 def span(_ctx: click.Context, _param: click.Parameter, text: str | None) -> timedelta | None:
@@ -32,22 +34,24 @@ def span(_ctx: click.Context, _param: click.Parameter, text: str | None) -> time
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME..]")
-@click.option("--watch", is_flag=True, help="Measure again and again, with trend and ETA; Ctrl-C ends it.")
-@click.option("--every", default="2s", show_default=True, callback=span, metavar="DURATION",
-              help="Time between two measurements of --watch.")  # fmt: skip
+@click.option("--watch", is_flag=True, help="Look again and again, with trend and ETA; Ctrl-C ends it.")
+@click.option("--every", callback=span, metavar="DURATION",
+              help="Measure so often with --watch; default: 2s, or what the monitor measures.")  # fmt: skip
 @click.option("--fail-over", callback=span, metavar="DURATION",
-              help="Exit 3 if a record older than this waits, or records were lost.")  # fmt: skip
+              help="Exit 3 if a record older than this waits, or records were lost. Measures now.")  # fmt: skip
 @click.option("--isolation", type=click.Choice(["committed", "uncommitted"]),
               help="How foreign groups read; ours: committed; default: uncommitted, like Kafka's tool.")  # fmt: skip
+@click.option("--now", is_flag=True, help="Measure now, also where a monitor has.")
 @screen_options
 @click.pass_obj
 def lag(
     app: App,
     names: tuple[str, ...],
     watch: bool,
-    every: timedelta,
+    every: timedelta | None,
     fail_over: timedelta | None,
     isolation: Isolation | None,
+    now: bool,
 ) -> None:
     """How far groups are behind: ours and foreign ones, all of them without a NAME.
 
@@ -55,73 +59,154 @@ def lag(
     the first record not yet processed. ~ marks a value that is a bound or a guess: a foreign group without a commit
     counts its whole log. -v shows every partition.
 
-    JSON: one row a group with group, ours, status, state, members, lag, lag_max, lag_is_guess, lag_seconds (null:
-    unknown), lag_seconds_is_bound, slo_seconds, eta_seconds, trend, lost, no_commit, uncommitted, missing_topics,
-    problem; with -v one row a partition with group, topic, partition, committed, start, end, lag, lag_from (commit,
-    start, log), lag_is_guess, lost, uncommitted, lag_seconds, lag_seconds_is_bound, status, member.
-    """
-    from ops.lag import attached
-    from ops.lag.cluster import Cluster
-    from ops.lag.measure import LagReader
+    Where a monitor runs its last round is shown, with trend, ETA and, with -v, the last 24 hours; else it is measured
+    now. STALLED and NO_MEMBERS need time to be seen, so only a monitor or --watch tells them.
 
+    JSON: one row a group with group, ours, status, reason, state, members, lag, lag_max, lag_is_guess, lag_seconds
+    (null: unknown), lag_seconds_is_bound, slo_seconds, eta_seconds, trend, retention_margin_seconds, lost, no_commit,
+    uncommitted, missing_topics, problem, sampled_at; with -v one row a partition with group, topic, partition,
+    committed, start, end, lag, lag_from (commit, start, log), lag_is_guess, lost, uncommitted, lag_seconds,
+    lag_seconds_is_bound, status, reason, retention_margin_seconds, member.
+    """
     if watch and app.screen.output == "json":
         raise InputError("--watch has no end, so it cannot be one JSON document: use --output ndjson.")
-    if watch and every < timedelta(milliseconds=200):
+    if every is not None and every < timedelta(milliseconds=200):
         raise InputError("--every must be at least 200ms.")
-    cluster = Cluster(app.admin(), app.consumer)
-    contracts = attached.contracts_if_readable(app)
-    reader = LagReader(cluster)
-
-    def subjects() -> list[Subject]:
-        return attached.subjects(
-            names, control=app.control(), contracts=contracts, cluster=cluster, isolation=isolation
-        )
-
+    # a check must not be answered with what was so a moment ago
+    looks = _Looks(app, tuple(dict.fromkeys(names)), isolation, may_sample=not (now or every or fail_over or isolation))
     if watch:
-        _watch(app, reader, subjects, every, fail_over)
+        _watch(app, looks, every or timedelta(seconds=2), fail_over)
         return
-    groups = reader.measure(subjects())
-    _show(app, groups)
-    _judge(groups, fail_over)
+    look = looks.take()
+    if look.sampled is not None:
+        app.screen.say(look.sampled.words)
+    _show(app, look)
+    if app.screen.verbose and app.screen.output == "table" and look.sampled is not None:
+        _show_days(app, look)
+    _judge(look.groups, fail_over)
 
 
-def _show(app: App, groups: Sequence[GroupLag], *, watched: bool = False) -> None:
-    _warn(app, groups)
-    rows, columns = _table(groups, verbose=app.screen.verbose, watched=watched)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Groups as they were found; ``sampled`` None: measured just now."""
+
+    groups: Sequence[GroupLag]
+    sampled: Sampled | None = None
+
+    @property
+    def has_trend(self) -> bool:
+        return any(group.trend is not None for group in self.groups)
+
+
+class _Looks:
+    """Look after look at the same groups: the monitor's, where one answers and that is wanted, else measured here."""
+
+    def __init__(self, app: App, names: tuple[str, ...], isolation: Isolation | None, *, may_sample: bool) -> None:
+        self._app, self._names, self._isolation, self._may_sample = app, names, isolation, may_sample
+        self._measuring: tuple[LagReader, list[Subject]] | None = None
+
+    def take(self) -> _Look:
+        from ops.monitor.sampled import sampled
+
+        found = sampled(self._app, self._names) if self._may_sample else None
+        if found is not None:
+            return _Look(list(found.groups.values()), found)
+        if self._measuring is None:
+            self._measuring = self._begin()
+        reader, subjects = self._measuring
+        return _Look(reader.measure(subjects))
+
+    def _begin(self) -> tuple[LagReader, list[Subject]]:
+        # what is attached while we watch is not picked up: the groups are those of the first look
+        from ops.lag import attached
+        from ops.lag.cluster import Cluster
+        from ops.lag.measure import LagReader
+
+        app = self._app
+        cluster = Cluster(app.admin(), app.consumer)
+        wanted = attached.subjects(
+            self._names,
+            control=app.control(),
+            contracts=attached.contracts_if_readable(app),
+            cluster=cluster,
+            isolation=self._isolation,
+        )
+        return LagReader(cluster), wanted
+
+
+def _show(app: App, look: _Look, *, watched: bool = False) -> None:
+    _warn(app, look.groups)
+    rows, columns = _table(look.groups, verbose=app.screen.verbose, trend=watched or look.has_trend)
     app.screen.rows("lag", rows, columns, empty="There are no groups.")
 
 
-def _watch(
-    app: App, reader: LagReader, subjects: Callable[[], list[Subject]], every: timedelta, fail_over: timedelta | None
-) -> None:
-    app.interrupted = "Stopped watching."
-    wanted = subjects()
+DAYS_MAX = 10
+"""So many groups are shown with their last 24 hours, the worst ones."""
 
-    def rounds() -> Iterator[list[GroupLag]]:
-        # what is attached while we watch is not picked up: the groups are those of the first look
-        due = time.monotonic()
-        while True:
-            yield reader.measure(wanted)
-            due = max(due + every.total_seconds(), time.monotonic())
-            time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
 
+def _show_days(app: App, look: _Look) -> None:
+    """A line for each topic of a group: its oldest ages over the last 24 hours."""
+    from ops.lag.rules import SEVERITY
+
+    worst = sorted(look.groups, key=lambda group: (-SEVERITY[group.status], -(group.age_s or 0.0)))
+    rows = [{"group": group.name, **row} for group in worst[:DAYS_MAX] for row in day_rows(app, group.name) or ()]
+    if rows:
+        app.screen.rows("lag_day", rows, [Column("group"), *DAY])
+
+
+DAY = [Column("topic"), Column("bars", "LAST 24 H"), Column("lag_seconds_max", "OLDEST OF IT", lambda s: age_text(s))]
+
+
+def day_rows(app: App, name: str) -> list[dict[str, Any]] | None:
+    """The last 24 hours of a group by topic; None where no monitor has them."""
+    from ops.monitor.history import sparkline
+    from ops.monitor.sampled import day
+
+    points = day(app, name)
+    if points is None:
+        return None
+    rows = []
+    for topic in dict.fromkeys(point.topic for point in points):
+        of_topic = [point for point in points if point.topic == topic]
+        ages = [point.age_s for point in of_topic if point.age_s is not None]
+        bars = sparkline(of_topic, now=time.time())
+        rows.append({"topic": topic, "bars": bars, "lag_seconds_max": max(ages, default=None)})
+    return rows
+
+
+def _watch(app: App, looks: _Looks, every: timedelta, fail_over: timedelta | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    app.interrupted = "Stopped watching."
+
+    def rounds() -> Iterator[_Look]:
+        due = time.monotonic()
+        while True:
+            yield looks.take()
+            due = max(due + every.total_seconds(), time.monotonic())
+            time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+
     console = Console()
     if app.screen.output == "ndjson" or not console.is_terminal:
-        for groups in rounds():
-            _show(app, groups, watched=True)
-            _judge(groups, fail_over)
+        shown_at: float | None = None
+        for look in rounds():
+            at = max((group.at for group in look.groups), default=None)
+            if look.sampled is not None and at == shown_at:
+                continue  # the monitor has measured nothing new
+            shown_at = at
+            _show(app, look, watched=True)
+            _judge(look.groups, fail_over)
         return
     # redrawn in place, so that the last look stays on the screen when it ends
     with Live(console=console, auto_refresh=False) as live:
-        for groups in rounds():
-            rows, columns = _table(groups, verbose=app.screen.verbose, watched=True)
+        for look in rounds():
+            rows, columns = _table(look.groups, verbose=app.screen.verbose, trend=True)
             where = "" if app.screen.context == "local" else f"{app.screen.context} · "
-            title = f"{where}{time.strftime('%H:%M:%S', time.gmtime())}Z, every {duration(every)}"
+            how = f"every {duration(every)}" if look.sampled is None else look.sampled.words
+            title = f"{where}{time.strftime('%H:%M:%S', time.gmtime())}Z, {how}"
             live.update(app.screen.table(rows, columns, title=title), refresh=True)
-            _judge(groups, fail_over)
+            _judge(look.groups, fail_over)
 
 
 def _judge(groups: Sequence[GroupLag], fail_over: timedelta | None) -> None:
@@ -147,11 +232,16 @@ def _warn(app: App, groups: Sequence[GroupLag]) -> None:
             app.screen.warn(f"{group.name}: the topic {topic} does not exist.")
         if group.lost:
             app.screen.warn(f"{group.name}: {group.lost:,} records were deleted before it read them.")
+        if group.worst is not None and group.worst.reason:
+            worst = group.worst
+            app.screen.detail(f"{group.name}: {worst.topic}/{worst.partition} is {worst.status}. {worst.reason}")
         if group.uncommitted and not group.lag:
             app.screen.detail(f"{group.name}: {group.uncommitted:,} offsets belong to open transactions.")
 
 
-def _table(groups: Sequence[GroupLag], *, verbose: bool, watched: bool) -> tuple[list[dict[str, Any]], list[Column]]:
+def _table(groups: Sequence[GroupLag], *, verbose: bool, trend: bool) -> tuple[list[dict[str, Any]], list[Column]]:
+    from ops.lag.rows import group_row, partition_row
+
     if verbose:
         rows = [partition_row(group.name, partition) for group in groups for partition in group.partitions]
         columns = [
@@ -167,58 +257,11 @@ def _table(groups: Sequence[GroupLag], *, verbose: bool, watched: bool) -> tuple
             Column("lag_seconds", "OLDEST", age_text), Column("lag_seconds_is_bound", "~", mark),
             Column("slo_seconds", "SLO", age_text),
         ]  # fmt: skip
-        if watched:
+        if trend:
             columns += [Column("trend", "TREND"), Column("eta_seconds", "ETA", age_text)]
     # a mark that marks nothing, and a loss where nothing is lost, are no columns
     empty = {name for name in ("lag_is_guess", "lag_seconds_is_bound", "lost") if not any(row[name] for row in rows)}
     return rows, [column for column in columns if column.field not in empty]
-
-
-def group_row(group: GroupLag) -> dict[str, Any]:
-    """One group, as documented in the command's help."""
-    pace = group.trend
-    return {
-        "group": group.name,
-        "ours": group.ours,
-        "status": group.status if group.problem is None else None,
-        "state": group.state,
-        "members": len(group.members),
-        "lag": group.lag,
-        "lag_max": group.lag_max,
-        "lag_is_guess": group.is_guess,
-        "lag_seconds": rounded(group.age_s),
-        "lag_seconds_is_bound": group.age_is_bound,
-        "slo_seconds": group.slo_s,
-        "eta_seconds": rounded(group.eta_s),
-        "trend": None if pace is None else f"+{pace.produced_per_s:,.0f} -{pace.consumed_per_s:,.0f} /s",
-        "lost": group.lost,
-        "no_commit": group.no_commit,
-        "uncommitted": group.uncommitted,
-        "missing_topics": list(group.missing),
-        "problem": None if group.problem is None else group.problem.name(),
-    }
-
-
-def partition_row(name: str, partition: PartitionLag) -> dict[str, Any]:
-    """One partition of one group, as documented in the command's help."""
-    member = partition.member
-    return {
-        "group": name,
-        "topic": partition.topic,
-        "partition": partition.partition,
-        "committed": partition.committed,
-        "start": partition.log_start,
-        "end": partition.end,
-        "lag": partition.offsets.lag,
-        "lag_from": partition.offsets.basis,
-        "lag_is_guess": partition.offsets.basis == "log" and partition.offsets.lag > 0,
-        "lost": partition.offsets.lost,
-        "uncommitted": partition.uncommitted,
-        "lag_seconds": rounded(partition.age_s),
-        "lag_seconds_is_bound": partition.age_is_bound,
-        "status": partition.status,
-        "member": None if member is None else f"{member.client_id} {member.host}",
-    }
 
 
 def mark(is_rough: bool) -> str:
@@ -229,8 +272,3 @@ def mark(is_rough: bool) -> str:
 def age_text(seconds: float) -> str:
     """An age or a time to go, for people."""
     return duration(timedelta(seconds=seconds))
-
-
-def rounded(seconds: float | None) -> float | None:
-    """Seconds to the millisecond; more would be noise."""
-    return None if seconds is None else round(seconds, 3)

@@ -21,36 +21,50 @@ if TYPE_CHECKING:
     from consumers.runtime import Runtime
 
 
+MONITOR = "monitor"
+"""The backbone's own watching of all groups, as a NAME to run."""
+
+LOG = click.option("--log", type=click.Choice(["auto", "json", "human"]), default="auto", show_default=True,
+                   help="Log lines as JSON, or for people; auto: for people on a terminal.")  # fmt: skip
+LOG_LEVEL = click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
+                         show_default=True, help="The least severe lines to write.")  # fmt: skip
+
+
+def listening(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
+    """A click callback: where to listen, or a usage error in a sentence."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise click.BadParameter("write HOST:PORT, for example 0.0.0.0:9400")
+    return host, int(port)
+
+
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME..]")
-@click.option("--health", default="127.0.0.1:0", metavar="HOST:PORT", show_default=True,
+@click.option("--health", default="127.0.0.1:0", metavar="HOST:PORT", show_default=True, callback=listening,
               help="Where /live, /ready and /metrics listen; port 0 takes a free one.")  # fmt: skip
-@click.option("--log", type=click.Choice(["auto", "json", "human"]), default="auto", show_default=True,
-              help="Log lines as JSON, or for people; auto: for people on a terminal.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
-              show_default=True, help="The least severe lines to write.")  # fmt: skip
+@LOG
+@LOG_LEVEL
 @screen_options
 @click.pass_obj
-def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str) -> None:
-    """Run every attached subscription and the ledger, or those NAMEd (the ledger too is a NAME: ledger).
+def run(app: App, names: tuple[str, ...], health: tuple[str, int], log: str, log_level: str) -> None:
+    """Run every attached subscription, the ledger and the monitor, or those NAMEd (ledger and monitor too are NAMEs).
 
     Follows the control topic: what is attached, changed, paused or detached elsewhere takes effect here within
     seconds. Run more of these to share the work. Ctrl-C or SIGTERM finishes what is in flight, commits and leaves; a
     second one leaves at once; kill -9 loses nothing either.
+
+    The monitor rests while another one of this project answers on this machine. See: backbone monitor --help
     """
     from ops.control import require_control
     from ops.topics import LEDGER
     from ops.watch import logs
 
-    host, _, port = health.rpartition(":")
-    if not host or not port.isdigit():
-        raise click.BadParameter("write HOST:PORT, for example 0.0.0.0:9400", param_hint="--health")
     require_control(app)
     attached = app.control().subscriptions
     for name in names:
         if name == LEDGER:
             app.ledger()  # where none is kept that is said, with what to set
-        elif name not in attached:
+        elif name != MONITOR and name not in attached:
             raise NotFoundError(
                 f"No subscription '{name}' is attached.{did_you_mean(name, attached)} "
                 f"Attach it: backbone subscription attach {name} --from earliest"
@@ -60,12 +74,28 @@ def run(app: App, names: tuple[str, ...], health: str, log: str, log_level: str)
         app.screen.say("Nothing is attached yet; waiting. Attach: backbone subscription attach FILE --from earliest")
     runner = asyncio.Runner(loop_factory=_loop_factory())
     with runner:
-        in_time = runner.run(_work(app, names, host, int(port)))
+        if set(names) == {MONITOR}:
+            from ops.commands.monitor import watch
+            from ops.monitor.monitor import EVERY_S
+
+            runner.run(watch(app, *health, every_s=EVERY_S))
+            return
+        in_time = runner.run(_work(app, names, *health))
     if not in_time:
         raise PartlyDoneError(
             "Some deliveries did not end in time; they were not committed and are made again, with the same "
             "idempotency keys, when a worker runs."
         )
+
+
+def credential_told(name: str, sentence: str) -> None:
+    """What a ``Rotation`` says, as a log line."""
+    from ops.watch.logs import logger
+
+    if sentence:
+        logger().warning("credential_not_taken", of=name, why=sentence)
+    else:
+        logger().info("credential_taken", of=name)
 
 
 def _leave_at_once(app: App) -> NoReturn:
@@ -93,7 +123,13 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from importlib.metadata import version
 
     from consumers.worker import Worker
+    from ops.monitor import api
+    from ops.monitor.address import claim, withdraw
+    from ops.monitor.opening import open_monitor
+    from ops.secrets import uses
+    from ops.secrets.rotation import Rotation
     from ops.watch import health as health_server
+    from ops.watch.group_metrics import GroupMetrics
     from ops.watch.logs import logger
     from ops.watch.observe import Observation
     from ops.wiring import Wiring, collect_less
@@ -117,9 +153,18 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     def opened(connection: Connection) -> None:
         observe.follow_connection(connection.name, quota_used=lambda: connection.view().quota_used)
 
-    make = Wiring(app, app.decoder, producer, observe, opened)
+    def renew(username: str, password: str) -> None:
+        producer.renew(username, password)
+        app.renew(username, password)
+        worker.renew(username, password)
+        if monitor is not None:
+            monitor.renew(app.admin(), username, password)
+
+    rotation = Rotation(app.context.secrets, credential_told)
+    make = Wiring(app, app.decoder, producer, observe, opened, rotation.watch)
+    monitor = open_monitor(app) if not names or MONITOR in names else None
     worker = Worker(
-        names=names,
+        names=[name for name in names if name != MONITOR],
         who=who,
         kafka=kafka,
         membership=client | app.context.subscription_kafka,
@@ -129,7 +174,11 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         version=version("event-backbone"),
         observer=observe,
         follow=follow,
+        credentials=lambda: rotation.said,
     )
+    rotation.watch(uses.of_kafka(app.context, renew))
+    if (registry := uses.of_registry(app)) is not None:
+        rotation.watch(registry)
     asked_before = False
 
     def leave() -> None:
@@ -143,14 +192,28 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, leave)
+    if monitor is not None:
+        observe.registry.register(GroupMetrics(monitor))
     server = await health_server.serve(
-        host, port, live=lambda: True, ready=lambda: worker.ready, registry=observe.registry
+        host,
+        port,
+        live=lambda: True,
+        ready=lambda: worker.ready,
+        registry=observe.registry,
+        more=api.routes(monitor, context=app.context.name) if monitor is not None else None,
     )
     logger().info("worker_started", health=f"http://{host}:{server.port}", context=app.context.name, pid=os.getpid())
     collect_less()
+    rotating = loop.create_task(rotation.run())
     try:
+        if monitor is not None:
+            monitor.start(rests=lambda: not claim(app.context, host, server.port))
         return await worker.run()
     finally:
+        rotating.cancel()
         await server.stop()
+        if monitor is not None:
+            await asyncio.to_thread(monitor.close)
+            withdraw(app.context, host, server.port)
         await asyncio.to_thread(producer.close, 10.0)
         logger().info("worker_left", pid=os.getpid())

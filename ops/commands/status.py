@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.app import App, screen_options
-from ops.commands.lag import age_text, partition_row
+from ops.commands.lag import DAY, age_text, day_rows
 from ops.screen import Column, shown
 from schemas.errors import NotFoundError
 from schemas.findings import did_you_mean
@@ -83,7 +83,8 @@ def status(app: App, name: str | None) -> None:
 
     HELD BY says what keeps events from being delivered: the vendor's quota, an open circuit, a connection that waits
     or stopped, a held or parked key, a slow projection, a pause, or that it is catching up. What only the workers
-    know comes from their heartbeats; that none is heard is said.
+    know comes from their heartbeats; that none is heard is said. Where a monitor runs it is also known what
+    takes time to be seen: that one stands still, an ETA, the last 24 hours of NAME.
 
     Exit code 0 whatever it finds; to be told by an exit code: backbone lag --fail-over 60s, backbone deadletter list
     --fail-on.
@@ -91,7 +92,7 @@ def status(app: App, name: str | None) -> None:
     JSON: problems, each with kind, subject, cause, age_s, owner, command and where it says something subscriptions,
     origin, key, waiting, until, eta_s; and subscriptions, each with name, state, version, owner, connection, members,
     lag, lag_seconds, slo_seconds, dead_letters, held_keys, parked_keys, records_per_second, eta_seconds, held_by,
-    problems. With NAME: that one in full.
+    problems; sampled_at (when a monitor looked, null: none answers). With NAME: that one in full.
     """
     from ops import diagnosis
     from ops.look import take
@@ -103,6 +104,8 @@ def status(app: App, name: str | None) -> None:
     names = [name] if name is not None else list(control.subscriptions)
     now = datetime.now(UTC)
     look = take(app, control, names, now, everything=name is None)
+    if look.sampled is not None:
+        app.screen.say(f"What takes time to be seen was sampled {look.sampled.ago} by the monitor.")
     if name is not None:
         data = _in_full(app, look, control, now)
         app.screen.document("subscription_status", data, _full_text(app), title=name)
@@ -113,6 +116,7 @@ def status(app: App, name: str | None) -> None:
         "subscriptions": [
             diagnosis.summary(case, [p for p in problems if p.concerns(case.attached.name)]) for case in look.cases
         ],
+        "sampled_at": _sampled_at(look),
     }
 
     def render(_: Any) -> list[Any]:
@@ -130,10 +134,19 @@ def status(app: App, name: str | None) -> None:
         app.screen.say("Nothing is attached. Attach: backbone subscription attach FILE --from earliest")
 
 
+def _sampled_at(look: Look) -> str | None:
+    from ops.lag.rows import at_text
+
+    if look.sampled is None:
+        return None
+    return at_text(look.sampled.at)
+
+
 def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> dict[str, Any]:
     from consumers.offsets import decode_runs
     from ops.connections import as_row
     from ops.diagnosis import held_by
+    from ops.lag.rows import partition_row
 
     (case,), problems = look.cases, look.problems
     attached, group, definition = case.attached, case.group, case.attached.definition
@@ -188,6 +201,8 @@ def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> d
         "next": _next(app, case, look.contracts, now),
         "partitions": partitions,
         "problems": [asdict(problem) for problem in problems],
+        "sampled_at": _sampled_at(look),
+        "last_24_hours": day_rows(app, attached.name) if look.sampled is not None else None,
     }
 
 
@@ -312,6 +327,8 @@ def _full_text(app: App) -> Any:
             parts += ["", app.screen.table(data["next"], NEXT)]
         if data["partitions"]:
             parts += ["", app.screen.table(data["partitions"], PARTITIONS)]
+        if data["last_24_hours"]:
+            parts += ["", app.screen.table(data["last_24_hours"], DAY)]
         return parts
 
     return render

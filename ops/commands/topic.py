@@ -1,7 +1,8 @@
-"""``backbone topic list | plan``. Reads only: ``backbone schema register`` makes what is missing."""
+"""``backbone topic list | plan | acls``. Reads only: ``backbone schema register`` makes what is missing."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,13 @@ LIST_COLUMNS = [
     Column("retention"),
     Column("time"),
     Column("for", "FOR"),
+]
+ACL_COLUMNS = [
+    Column("role"),
+    Column("resource", "ON"),
+    Column("name"),
+    Column("operations", "MAY", ", ".join),
+    Column("why", "FOR"),
 ]
 PLAN_COLUMNS = [Column("topic"), Column("state"), Column("partitions", "PARTS"), Column("difference")]
 
@@ -93,6 +101,39 @@ def plan(app: App) -> None:
         missing = sum(1 for row in wrong if row["state"] == "missing")
         advice = " Make what is missing: backbone schema register" if missing else ""
         raise CheckFailedError(f"{missing} topics are missing and {len(wrong) - missing} differ.{advice}")
+
+
+@topic.command()
+@click.argument("roles", nargs=-1, metavar="[ROLE]..")
+@click.option(
+    "--principal", metavar="User:NAME", help="Write kafka-acls.sh's lines that give this principal the one ROLE."
+)
+@screen_options
+@click.pass_obj
+def acls(app: App, roles: tuple[str, ...], principal: str | None) -> None:
+    """What each ROLE needs of Kafka, by this project's contracts and subscription files; asks nobody.
+
+    Roles: publisher, worker, ledger, monitor, operator, analyst. Nothing more is needed, and with less a command ends
+    with exit code 4 and says what is not permitted.
+    """
+    from ops.permissions import ROLES, permissions
+    from schemas.errors import NotFoundError
+    from schemas.findings import did_you_mean
+
+    for role in roles:
+        if role not in ROLES:
+            raise NotFoundError(f"There is no role '{role}'.{did_you_mean(role, ROLES)} There are: {', '.join(ROLES)}.")
+    if principal is not None and (len(roles) != 1 or ":" not in principal):
+        raise click.UsageError("--principal is written User:NAME and wants one ROLE.", click.get_current_context())
+    readers = {name: found.topics for name, found in app.subscriptions().items()}
+    chosen = [role for role in ROLES if not roles or role in roles]
+    found = [one for role in chosen for one in permissions(role, app.contracts.topics(), readers)]
+    if principal is None:
+        app.screen.rows("topic.acls", [asdict(one) for one in found], ACL_COLUMNS)
+        return
+    servers = app.project.context(app.screen.context).kafka_address
+    lines = ({"line": one.command(principal, servers)} for one in found)
+    app.screen.stream("topic.acls.lines", lines, [Column("line")], line=lambda row: str(row["line"]))
 
 
 def _plan_row(wanted: TopicPlan, state: TopicState | None) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Search:
         self.ask = min(max(1, hint if hint is not None else now_ms - 60_000), now_ms)
         self.found: Found | None = None
 
+    @property
+    def older(self) -> int | None:
+        """The time of the newest record that is known to be before the offset, so far."""
+        return self._lo or None
+
     def take(self, offset: int, timestamp: int) -> None:
         """The broker's answer for ``ask``; offset -1: no record is that young."""
         asked = self.ask

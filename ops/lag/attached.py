@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ops.lag.measure import Subject
@@ -36,11 +37,7 @@ class Header:
 def header(definition: Definition, contracts: Contracts | None) -> Header:
     """The head of what was attached. ``contracts`` None: they cannot be read, and an SLO that only they say is
     unknown."""
-    from consumers.yaml_file import read
-
-    tree, _ = read(definition.text)
-    content: Any = tree.data() if tree is not None else {}
-    content = content if isinstance(content, dict) else {}
+    content = _content(definition.text)
     policies = content.get("policies")
     reads: list[str] = []
     routes = content.get("routes")
@@ -53,6 +50,16 @@ def header(definition: Definition, contracts: Contracts | None) -> Header:
         slo=_slo(policies if isinstance(policies, dict) else {}, definition, contracts),
         reads=tuple(dict.fromkeys(reads)),
     )
+
+
+@lru_cache(maxsize=1024)
+def _content(text: str) -> Mapping[str, Any]:
+    """The tree of a text, to be read only: the monitor asks for each of them in every round."""
+    from consumers.yaml_file import read
+
+    tree, _ = read(text)
+    content: Any = tree.data() if tree is not None else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _slo(policies: Mapping[str, Any], definition: Definition, contracts: Contracts | None) -> timedelta | None:

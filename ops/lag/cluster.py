@@ -48,6 +48,7 @@ class Member:
     client_id: str
     host: str
     places: tuple[Place, ...]
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,19 @@ class Commit:
 
     offset: int
     metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What a topic's configuration says of its records; as it stands here where we may not see it.
+
+    ``retention_s``: so long a record is kept at least, None: no time is set. ``by_size``: the oldest are also deleted
+    when a partition gets too large. ``deletes`` False: nothing is deleted by age or size (compacted only)."""
+
+    stamping: Stamping = "unknown"
+    retention_s: float | None = None
+    by_size: bool = True
+    deletes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,7 @@ class Cluster:
                     member.client_id,
                     member.host.lstrip("/"),
                     tuple((tp.topic, tp.partition) for tp in member.assignment.topic_partitions),
+                    member.member_id,
                 )
                 for member in description.members
             )
@@ -205,18 +220,18 @@ class Cluster:
         found = self._offsets(asked, isolation)
         return {place: (answer.offset, answer.timestamp) for place, answer in found.items()}
 
-    def stamping(self, topics: Iterable[str]) -> dict[str, Stamping]:
-        """Who stamps each topic's records; ``unknown`` where we may not see the topic's configuration."""
+    def topic_settings(self, topics: Iterable[str]) -> dict[str, TopicSettings]:
+        """Who stamps each topic's records, and how long they are kept."""
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in sorted(set(topics))]
-        answers: dict[str, Stamping] = {}
+        answers: dict[str, TopicSettings] = {}
         if not resources:
             return answers
         for resource, future in self._admin.describe_configs(resources, request_timeout=self._timeout_s).items():
             try:
-                value = future.result()["message.timestamp.type"].value
-            except (KafkaException, KeyError):
-                value = None
-            answers[resource.name] = {"LogAppendTime": "append", "CreateTime": "create"}.get(str(value), "unknown")  # type: ignore[assignment]
+                found = {name: str(entry.value) for name, entry in future.result().items()}
+                answers[resource.name] = _settings(found)
+            except (KafkaException, KeyError, ValueError):
+                answers[resource.name] = TopicSettings()
         return answers
 
     def first_records(self, offsets: Mapping[Place, int], isolation: Isolation) -> dict[Place, int | None]:
@@ -245,6 +260,13 @@ class Cluster:
                 refused.update(wanted for wanted in offsets if wanted[0] == message.topic())
         consumer.unassign()
         return answers
+
+    def renew(self, admin: AdminClient, username: str, password: str) -> None:
+        """Ask by this client from now on, and read with these credentials from the next connection on (SASL PLAIN and
+        SCRAM)."""
+        self._admin = admin
+        for reader in self._readers.values():
+            reader.set_sasl_credentials(username, password)
 
     def _reader(self, isolation: Isolation) -> Consumer:
         if isolation not in self._readers:
@@ -312,7 +334,20 @@ class Cluster:
         return answers
 
 
-_LEADERLESS = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+def _settings(config: Mapping[str, str]) -> TopicSettings:
+    retention_ms = int(config["retention.ms"])
+    return TopicSettings(
+        stamping="append" if config["message.timestamp.type"] == "LogAppendTime" else "create",
+        retention_s=None if retention_ms < 0 else retention_ms / 1000,
+        by_size=int(config["retention.bytes"]) >= 0,
+        deletes="delete" in config["cleanup.policy"],
+    )
+
+
+_LEADERLESS = frozenset({
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+})  # fmt: skip
 _LEADER_POLL_S = 0.1
 _GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _MOVING = {

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from confluent_kafka import KafkaError
 
-from ops.lag.age import CLOSE_MS, Found, Search
-from ops.lag.cluster import Answers, Cluster, Commit, Group, Isolation, Member, Place
-from ops.lag.rules import OffsetLag, Sample, Status, Trend, evaluate, offset_lag, trend, worst
+from ops.lag.cluster import Answers, Cluster, Commit, Group, Isolation, Member, Place, TopicSettings
+from ops.lag.oldest import Oldest
+from ops.lag.reasons import reason
+from ops.lag.rules import (
+    SEVERITY,
+    LogStart,
+    OffsetLag,
+    Sample,
+    Status,
+    Trend,
+    evaluate,
+    margin_s,
+    offset_lag,
+    trend,
+    worst,
+)
 
 WINDOW_S = 600.0
 """How far back samples are kept for status and trend."""
 
-
-SHORT = 100
-"""A lag of so few offsets may be markers and aborted records only: the first record is looked for to be sure."""
-
-Key: TypeAlias = tuple[Place, int, Isolation]
-"""A position whose first record's time is wanted."""
+SETTINGS_S = 300.0
+"""So long a topic's configuration is taken as it was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +59,10 @@ class Subject:
 class PartitionLag:
     """One partition of one group. ``committed`` None: nothing committed. ``age_s`` is the age of the first record
     not yet processed: 0 if there is none, None if it could not be found out; ``age_is_bound``: it is at most this
-    old, nearer could not be looked (no right to read). ``uncommitted``: offsets of open transactions beyond ``end``."""
+    old, nearer could not be looked (no right to read). ``uncommitted``: offsets of open transactions beyond ``end``,
+    which is ``high_watermark`` or ``last_stable``, as the group reads. ``reason``: why it has its status, empty for
+    OK. ``margin_s``: until retention deletes its next record, where that is known. ``lost_total``: records deleted
+    before it read them since it was first measured; unlike ``offsets.lost`` it never falls."""
 
     topic: str
     partition: int
@@ -65,12 +76,17 @@ class PartitionLag:
     age_is_bound: bool
     status: Status
     member: Member | None
+    reason: str = ""
+    margin_s: float | None = None
+    lost_total: int = 0
+    high_watermark: int = 0
+    last_stable: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLag:
-    """A group measured at ``at`` (seconds since the epoch). ``problem``: why it could not be measured.
-    ``missing`` are topics it has to do with that are not there."""
+    """A group measured at ``at`` (seconds since the epoch). ``problem``: why it could not be measured; then it has no
+    partitions. ``missing`` are topics it has to do with that are not there."""
 
     name: str
     ours: bool
@@ -128,6 +144,16 @@ class GroupLag:
     def status(self) -> Status:
         return worst([p.status for p in self.partitions])
 
+    @property
+    def worst(self) -> PartitionLag | None:
+        """The partition that it has its status from, the oldest of several; None if it has none."""
+        return max(self.partitions, key=lambda p: (SEVERITY[p.status], p.age_s or 0.0), default=None)
+
+    @property
+    def margin_s(self) -> float | None:
+        """The least of its partitions' retention margins that are known."""
+        return min((p.margin_s for p in self.partitions if p.margin_s is not None), default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
@@ -147,17 +173,54 @@ class _Round:
         high = self.high[place]
         return self.stable.get(place, high) if subject.isolation == "committed" else high
 
+    def problem(self, name: str) -> KafkaError | None:
+        return self.commits.failed.get(name) or self.groups.failed.get(name)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is remembered of one partition of one group: samples, since when its commit stands, how much it lost."""
+
+    window: deque[Sample] = field(default_factory=deque)
+    moved_at: float = 0.0
+    lost: int = 0
+    lost_total: int = 0
+
+    def add(self, sample: Sample, lost: int) -> None:
+        window = self.window
+        if not window or window[-1].committed != sample.committed:
+            self.moved_at = sample.at
+        window.append(sample)
+        # one sample older than the window stays, so that the window is full
+        while len(window) > 1 and sample.at - window[1].at >= WINDOW_S:
+            window.popleft()
+        self.lost_total += max(0, lost - self.lost)
+        self.lost = lost
+
 
 class LagReader:
     """Measures groups again and again; remembers what makes the next round cheaper (an unchanged position needs no
-    new search, its record just grows older) and the samples that status and trend need. Blocks; one thread."""
+    new search, its record just grows older) and the samples that status and trend need: of the groups and partitions
+    of the last round. Blocks; one thread.
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._stamps: dict[Key, tuple[int, bool]] = {}
-        self._last: dict[tuple[str, Place], int] = {}
-        self._samples: dict[tuple[str, Place], deque[Sample]] = {}
-        self._totals: dict[str, deque[tuple[float, int, int]]] = {}
+    ``reads_max`` and ``search_s`` bound a round's look for ages: see ``Oldest``. ``clock`` and ``monotonic`` are
+    time's."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        reads_max: int | None = None,
+        search_s: float | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._clock, self._monotonic = cluster, clock, monotonic
+        self._oldest = Oldest(cluster, self._settings_of, reads_max=reads_max, search_s=search_s)
+        self._watched: dict[tuple[str, Place], _Watched] = {}
+        self._log_starts: dict[Place, LogStart] = {}
+        self._totals: dict[str, deque[tuple[float, int, int, int]]] = {}
+        self._settings: dict[str, tuple[float, TopicSettings]] = {}
 
     def measure(self, subjects: Sequence[Subject]) -> list[GroupLag]:
         """Every subject, in their order: commits first, then the ends, then the ages.
@@ -166,6 +229,8 @@ class LagReader:
         round_ = self._read(subjects)
         standing: dict[tuple[str, Place], OffsetLag] = {}
         for subject in subjects:
+            if round_.problem(subject.name) is not None:
+                continue  # what was not answered must not look like a position
             committed = round_.commits.found.get(subject.name, {})
             for place in round_.places[subject.name]:
                 standing[subject.name, place] = offset_lag(
@@ -174,8 +239,13 @@ class LagReader:
                     log_start=round_.starts[place],
                     end=round_.end(subject, place),
                 )
-        ages = self._ages(subjects, standing, round_.now)
-        return [self._group(subject, round_, standing, ages) for subject in subjects]
+        ages = self._oldest.ages({s.name: s.isolation for s in subjects}, standing, round_.now)
+        for place, offset in round_.starts.items():
+            self._log_starts.setdefault(place, LogStart()).saw(round_.moment, offset)
+        self._settings_of({place[0] for (_, place), offsets in standing.items() if offsets.lag})
+        groups = [self._group(subject, round_, standing, ages) for subject in subjects]
+        self._forget(round_, subjects)
+        return groups
 
     def _read(self, subjects: Sequence[Subject]) -> _Round:
         names = [subject.name for subject in subjects]
@@ -184,23 +254,22 @@ class LagReader:
         topics = {s.name: _topics(s, commits.found.get(s.name, {}), groups.found.get(s.name)) for s in subjects}
         counts = self._cluster.partition_counts(topic for wanted in topics.values() for topic in wanted)
         every = {(t, p) for wanted in topics.values() for t in wanted for p in range(counts.get(t, 0))}
-        stable_for = {s.name for s in subjects if s.isolation == "committed"}
         high = self._cluster.ends(every, "uncommitted")
-        stable = self._cluster.ends(
-            {(t, p) for name in stable_for for t in topics[name] for p in range(counts.get(t, 0))}, "committed"
-        )
+        stable = self._cluster.ends(every, "committed")
         starts = self._cluster.starts(every)
-        there = high.keys() & starts.keys()
+        there: dict[str, list[Place]] = {}
+        for place in sorted(high.keys() & starts.keys()):
+            there.setdefault(place[0], []).append(place)
         return _Round(
             commits=commits,
             groups=groups,
-            places={name: sorted(place for place in there if place[0] in wanted) for name, wanted in topics.items()},
+            places={n: [place for t in sorted(wanted) for place in there.get(t, ())] for n, wanted in topics.items()},
             missing={name: tuple(sorted(wanted - counts.keys())) for name, wanted in topics.items()},
             high=high,
             stable=stable,
             starts=starts,
-            now=time.time(),
-            moment=time.monotonic(),
+            now=self._clock(),
+            moment=self._monotonic(),
         )
 
     def _group(
@@ -212,45 +281,54 @@ class LagReader:
     ) -> GroupLag:
         group = round_.groups.found.get(subject.name, Group(subject.name, "unknown"))
         owners = {place: member for member in group.members for place in member.places}
+        problem = round_.problem(subject.name)
         partitions = []
-        for place in round_.places[subject.name]:
+        for place in round_.places[subject.name] if problem is None else ():
             commit = round_.commits.found.get(subject.name, {}).get(place)
-            end = round_.end(subject, place)
-            age_s, is_bound = ages[subject.name, place]
-            window = self._remember(
-                subject.name,
-                place,
-                Sample(
-                    at=round_.moment,
-                    # a recorded start is a position like a commit, only not the broker's yet
-                    committed=commit.offset if commit else subject.start(place, round_.starts[place]),
-                    end=end,
-                    log_start=round_.starts[place],
-                    high_watermark=round_.high[place],
-                    members=len(group.members),
-                    age_s=age_s,
-                ),
+            offsets, (age_s, is_bound) = standing[subject.name, place], ages[subject.name, place]
+            log_start, high, end = round_.starts[place], round_.high[place], round_.end(subject, place)
+            sample = Sample(
+                at=round_.moment,
+                # a recorded start is a position like a commit, only not the broker's yet
+                committed=commit.offset if commit else subject.start(place, log_start),
+                end=end,
+                log_start=log_start,
+                high_watermark=high,
+                members=len(group.members),
+                age_s=age_s,
             )
+            watched = self._watched.setdefault((subject.name, place), _Watched())
+            watched.add(sample, offsets.lost)
+            margin = self._margin(place, offsets, log_start, age_s, round_.moment) if offsets.lag else None
+            status = evaluate(watched.window, slo_s=subject.slo_s, retention_margin_s=margin)
             partitions.append(
                 PartitionLag(
                     topic=place[0],
                     partition=place[1],
                     committed=commit.offset if commit else None,
                     metadata=commit.metadata if commit else "",
-                    log_start=round_.starts[place],
+                    log_start=log_start,
                     end=end,
-                    uncommitted=max(0, round_.high[place] - end),
-                    offsets=standing[subject.name, place],
+                    uncommitted=max(0, high - end),
+                    offsets=offsets,
                     age_s=age_s,
                     age_is_bound=is_bound,
-                    status=evaluate(window, slo_s=subject.slo_s),
+                    status=status,
                     member=owners.get(place),
+                    reason=reason(
+                        status,
+                        sample,
+                        unchanged_s=round_.moment - watched.moved_at,
+                        slo_s=subject.slo_s,
+                        margin_s=margin,
+                        watched_s=round_.moment - watched.window[0].at,
+                    ),
+                    margin_s=margin,
+                    lost_total=watched.lost_total,
+                    high_watermark=high,
+                    last_stable=round_.stable.get(place, high),
                 )
             )
-        totals = self._totals.setdefault(subject.name, deque())
-        totals.append((round_.moment, sum(p.offsets.counted_from for p in partitions), sum(p.end for p in partitions)))
-        while round_.moment - totals[0][0] > WINDOW_S:
-            totals.popleft()
         return GroupLag(
             name=subject.name,
             ours=subject.ours,
@@ -260,107 +338,54 @@ class LagReader:
             at=round_.now,
             slo_s=subject.slo_s,
             missing=round_.missing[subject.name],
-            trend=trend(totals),
-            problem=round_.commits.failed.get(subject.name) or round_.groups.failed.get(subject.name),
+            trend=self._trend(subject.name, partitions, round_.moment) if problem is None else None,
+            problem=problem,
         )
 
-    def _remember(self, name: str, place: Place, sample: Sample) -> deque[Sample]:
-        window = self._samples.setdefault((name, place), deque())
-        window.append(sample)
-        # one sample older than the window stays, so that the window is full
-        while len(window) > 1 and sample.at - window[1].at >= WINDOW_S:
-            window.popleft()
-        return window
+    def _trend(self, name: str, partitions: Sequence[PartitionLag], moment: float) -> Trend | None:
+        totals = self._totals.setdefault(name, deque())
+        if totals and totals[-1][3] != len(partitions):
+            totals.clear()  # sums over other partitions are no pace
+        position, end = sum(p.offsets.counted_from for p in partitions), sum(p.end for p in partitions)
+        totals.append((moment, position, end, len(partitions)))
+        while moment - totals[0][0] > WINDOW_S:
+            totals.popleft()
+        return trend([total[:3] for total in totals])
 
-    def _ages(
-        self, subjects: Sequence[Subject], standing: Mapping[tuple[str, Place], OffsetLag], now: float
-    ) -> dict[tuple[str, Place], tuple[float | None, bool]]:
-        isolations = {subject.name: subject.isolation for subject in subjects}
-        wanted: dict[tuple[str, Place], Key] = {
-            (name, place): (place, offsets.counted_from, isolations[name])
-            for (name, place), offsets in standing.items()
-            if offsets.lag
-        }
-        known = {key: self._stamps[key] for key in wanted.values() if key in self._stamps}
-        hints = {key: self._last[subject] for subject, key in wanted.items() if subject in self._last}
-        short = {key for subject, key in wanted.items() if standing[subject].lag <= SHORT}
-        nothing = self._find({key for key in wanted.values() if key not in known}, short, known, hints, int(now * 1000))
-        self._stamps = known
-        ages: dict[tuple[str, Place], tuple[float | None, bool]] = {}
-        for subject in standing:
-            key = wanted.get(subject)
-            if key is None or key in nothing:
-                ages[subject] = (0.0, False)
-            elif key in known:
-                stamp, is_bound = known[key]
-                self._last[subject] = stamp
-                ages[subject] = (max(0.0, now - stamp / 1000), is_bound)
-            else:
-                ages[subject] = (None, False)
-        return ages
+    def _margin(
+        self, place: Place, offsets: OffsetLag, log_start: int, age_s: float | None, moment: float
+    ) -> float | None:
+        known = self._settings.get(place[0])
+        return margin_s(
+            position=offsets.counted_from,
+            log_start=log_start,
+            age_s=age_s,
+            settings=TopicSettings() if known is None else known[1],
+            start_per_s=self._log_starts[place].per_s(moment),
+        )
 
-    def _find(
-        self,
-        keys: set[Key],
-        short: set[Key],
-        known: dict[Key, tuple[int, bool]],
-        hints: Mapping[Key, int],
-        now_ms: int,
-    ) -> set[Key]:
-        """Add the timestamps of ``keys`` to ``known``; answer those that have no record to wait for (only transaction
-        markers, aborted or compacted records)."""
-        stamping = self._cluster.stamping({key[0][0] for key in keys})
-        searches = {
-            key: Search(key[1], now_ms, append_time=stamping.get(key[0][0]) == "append", hint=hints.get(key))
-            for key in sorted(keys)
-        }
-        while open_ones := [key for key, search in searches.items() if search.found is None]:
-            for isolation, part in _requests(open_ones):
-                answers = self._cluster.at_times({key[0]: searches[key].ask for key in part}, isolation)
-                for key in part:
-                    if key[0] in answers:
-                        searches[key].take(*answers[key[0]])
-                    else:
-                        searches[key].found = Found(None)  # the topic went away meanwhile
-        to_read = []
-        for key, search in searches.items():
-            stamp = search.found.timestamp if search.found is not None else None
-            if stamp is not None:
-                known[key] = (stamp, False)
-            elif search.found is not None and search.found.older and stamping.get(key[0][0]) == "append":
-                known[key] = (search.found.older, True)  # holds if it may not be read
-            # The broker also answers with transaction markers and aborted records. In the middle of a log that is
-            # near enough; at its end it would be a record that nobody can read and that grows older for ever.
-            if stamp is None or (key in short and now_ms - stamp > CLOSE_MS):
-                to_read.append(key)
-        nothing: set[Key] = set()
-        for isolation, part in _requests(to_read):
-            stamps = self._cluster.first_records({key[0]: key[1] for key in part}, isolation)
-            for key in part:
-                if key[0] in stamps:
-                    stamp = stamps[key[0]]
-                    if stamp is None:
-                        known.pop(key, None)
-                        nothing.add(key)
-                    else:
-                        known[key] = (stamp, False)
-        return nothing
+    def _settings_of(self, topics: set[str]) -> Mapping[str, TopicSettings]:
+        """The settings of these topics, asked for where they are not known or were read long ago."""
+        now = self._monotonic()
+        old = {t for t in topics if t not in self._settings or now - self._settings[t][0] >= SETTINGS_S}
+        for topic, settings in self._cluster.topic_settings(old).items():
+            self._settings[topic] = (now, settings)
+        return {topic: self._settings[topic][1] for topic in topics if topic in self._settings}
 
-
-def _requests(keys: Iterable[Key]) -> Iterator[tuple[Isolation, list[Key]]]:
-    """Split so that no part names a partition twice: a request holds one question for each."""
-    waiting = list(keys)
-    while waiting:
-        isolation = waiting[0][2]
-        part: dict[Place, Key] = {}
-        rest: list[Key] = []
-        for key in waiting:
-            if key[2] == isolation and key[0] not in part:
-                part[key[0]] = key
-            else:
-                rest.append(key)
-        yield isolation, list(part.values())
-        waiting = rest
+    def _forget(self, round_: _Round, subjects: Sequence[Subject]) -> None:
+        """Keep what this round was about; a group that could not be measured keeps what is known of it."""
+        failed = {subject.name for subject in subjects if round_.problem(subject.name) is not None}
+        there = {(subject.name, place) for subject in subjects for place in round_.places[subject.name]}
+        gone = [key for key in self._watched if key not in there and key[0] not in failed]
+        for key in gone:
+            del self._watched[key]
+        for name in self._totals.keys() - {subject.name for subject in subjects}:
+            del self._totals[name]
+        for place in self._log_starts.keys() - round_.starts.keys():
+            del self._log_starts[place]
+        topics = {place[0] for place in round_.starts}
+        for topic in self._settings.keys() - topics:
+            del self._settings[topic]
 
 
 def _topics(subject: Subject, commits: Iterable[Place], group: Group | None) -> set[str]:

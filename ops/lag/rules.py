@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from ops.lag.cluster import TopicSettings
 
 Status: TypeAlias = Literal[
     "OK",
@@ -41,6 +45,10 @@ ABSENT_S = 300.0
 
 MARGIN_S = 4 * 3600.0
 """Retention deletes unread records in less than this: at risk."""
+
+
+ADVANCE_S = 3600.0
+"""Over so long it is measured how fast the beginning of a log advances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,49 @@ def evaluate(
     if slo_s is not None and now.age_s is not None and now.age_s > slo_s:
         return "CATCHING_UP" if now.lag < window[0].lag else "BEHIND"
     return "OK"
+
+
+def margin_s(
+    *, position: int, log_start: int, age_s: float | None, settings: TopicSettings, start_per_s: float | None
+) -> float | None:
+    """Seconds until retention deletes the record at ``position``, at the earliest; None: nothing says when.
+
+    A record is kept for the topic's time: time retention - age. A limit on size deletes what is old when new records
+    come: (position - log start) / how fast the log start advances (``start_per_s``; None: not watched long enough).
+    Where only time limits a topic its start says nothing: it jumps by whole segments, and some clients delete what
+    they have read."""
+    if not settings.deletes:
+        return None
+    found = []
+    if settings.retention_s is not None and age_s is not None:
+        found.append(settings.retention_s - age_s)
+    if settings.by_size and start_per_s:
+        found.append((position - log_start) / start_per_s)
+    return max(0.0, min(found)) if found else None
+
+
+class LogStart:
+    """How fast the beginning of a log advances, from when it was seen where."""
+
+    __slots__ = ("_points",)
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def saw(self, at: float, offset: int) -> None:
+        if not self._points or self._points[-1][1] != offset:
+            self._points.append((at, offset))
+        # the newest of those older than the span stays: it says where the span began
+        while len(self._points) > 1 and at - self._points[1][0] >= ADVANCE_S:
+            self._points.popleft()
+
+    def per_s(self, at: float) -> float | None:
+        """Offsets a second; None below 10 minutes: a log's start moves in jumps."""
+        if not self._points:
+            return None
+        begin, first = self._points[0]
+        seconds = min(at - begin, ADVANCE_S)
+        return max(0, self._points[-1][1] - first) / seconds if seconds >= STALL_S else None
 
 
 def worst(statuses: Sequence[Status]) -> Status:

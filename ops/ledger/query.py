@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from consumers.receipts import TOPIC, hashed
 from ops.ledger.database import Address, check, database_error, open_engine
 from ops.ledger.store import storable
-from ops.ledger.tables import NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, receipts
+from ops.ledger.tables import NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, ranges, receipts
 from ops.topics import LEDGER
 from ops.wording import counted
 from schemas.errors import RefusedError, UnreachableError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ops.lag.cluster import Place
 
 POLL_S = 0.1
+ASKED_MAX = 500
+"""Places or events in one question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,18 @@ class Wanted:
     until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Older:
+    """A delivery of an older event, about to be sent again. ``entity`` and ``about`` are plain, whether receipts hold
+    them hashed or not; ``since``: when it was dealt with before."""
+
+    action: str
+    entity: str
+    origin: Origin
+    about: str = ""
+    since: datetime | None = None
+
+
 class Ledger:
     """The receipts, to read. Blocking; one thread at a time. ``key`` is the installation's key; None: there is none,
     and nothing hashed is found. Raises RefusedError where the ledger has another version's form, UnreachableError and
@@ -156,6 +170,47 @@ class Ledger:
                 found += self._select(table, _at(table, subscription, origin), None)
         return sorted(found, key=_in_time)
 
+    def ended_last(self, subscription: str, origins: Iterable[Origin]) -> dict[Origin, list[StoredReceipt]]:
+        """How deliveries of the records at these places ended, one receipt a revision, the last one last; nothing for
+        places without a receipt."""
+        wanted: dict[Place, list[int]] = {}
+        for topic, partition, offset in origins:
+            wanted.setdefault((topic, partition), []).append(offset)
+        at, found = receipts.c, dict[Origin, list[StoredReceipt]]()
+        for (topic, partition), offsets in wanted.items():
+            for begin in range(0, len(offsets), ASKED_MAX):
+                where = [at.subscription == subscription, at.origin_topic == topic, at.origin_partition == partition,
+                         at.origin_offset.in_(offsets[begin : begin + ASKED_MAX])]  # fmt: skip
+                for one in self._select(receipts, where, None):
+                    found.setdefault(one.origin, []).append(one)
+        return {origin: sorted(ones, key=_in_time) for origin, ones in found.items()}
+
+    def of_identities(self, subscription: str, event_ids: Sequence[str]) -> list[StoredReceipt]:
+        """How this subscription's deliveries of events with these ids ended, wherever they stand; the last one last."""
+        found: list[StoredReceipt] = []
+        for begin in range(0, len(event_ids), ASKED_MAX):
+            ids = [storable(one) for one in event_ids[begin : begin + ASKED_MAX]]
+            found += self._select(
+                receipts, [receipts.c.event_id.in_(ids), receipts.c.subscription == subscription], None
+            )
+        return sorted(found, key=_in_time)
+
+    def known_from(self, subscription: str) -> dict[Place, int]:
+        """From which offset on the ledger knows what became of a subscription's records; not in it: of none."""
+        at = ranges.c
+        query = sa.select(at.topic, at.partition, sa.func.min(at.from_offset)).where(at.subscription == subscription)
+        rows: Sequence[Any] = self._read(query.group_by(at.topic, at.partition))
+        return {(topic, partition): first for topic, partition, first in rows}
+
+    def outcomes(self, subscription: str, change: str, since: datetime) -> dict[str, int]:
+        """How many deliveries that a change caused since then ended with which outcome."""
+        at = receipts.c
+        query = sa.select(at.outcome, sa.func.count()).where(
+            at.subscription == subscription, at.last_at >= since, at.change_id == change
+        )
+        rows: Sequence[Any] = self._read(query.group_by(at.outcome))
+        return dict(tuple(row) for row in rows)
+
     def subscriptions(self) -> list[str]:
         """The names of the subscriptions that have receipts."""
         # one look into the index for each name: SELECT DISTINCT would read all of it
@@ -167,38 +222,45 @@ class Ledger:
                 return names
             names.append(found[0][0])
 
-    def sent_later(
-        self,
-        subscription: str,
-        action: str,
-        entity: str,
-        *,
-        origin: Origin,
-        about: str = "",
-        since: datetime | None = None,
-    ) -> frozenset[str]:
-        """The body's fields that deliveries of the same action and entity (and what else it is ``about``, a table)
-        have sent *after* the event at ``origin``: what redriving that event would overwrite with older values.
+    def sent_later(self, subscription: str, older: Sequence[Older]) -> list[frozenset[str]]:
+        """For each, the body's fields that deliveries of the same action and entity (and what else it is about, a
+        table) have sent *after* its event: what sending it again would overwrite with older values.
 
         After it are later offsets of its partition. Of other partitions nobody can tell by offsets; there it is what
-        was sent since the event was set aside (``since``; None: they do not count). An outcome that is not known
-        counts as sent. ``entity`` and ``about`` are plain, whether receipts hold them hashed or not.
+        was sent since it was dealt with (``since``; None: they do not count). An outcome that is not known counts as
+        sent.
 
         Ask only a ledger that has read to the end (``read_to_end``)."""
-        at = receipts.c
-        same_partition = sa.and_(at.origin_topic == origin.topic, at.origin_partition == origin.partition)
-        later = sa.and_(same_partition, at.origin_offset > origin.offset)
-        if since is not None:
-            later = sa.or_(later, sa.and_(sa.not_(same_partition), at.last_at > since))
-        query = sa.select(at.body_fields).where(
-            at.subscription == subscription,
-            at.action == action,
-            sa.or_(*self._is(at.entity, at.entity_hashed, entity)),
-            at.about.in_(self._forms(about)),
-            at.outcome.in_(("delivered", "unknown")),
-            later,
-        )
-        return frozenset(name for (names,) in self._read(query) for name in names)
+        at, found = receipts.c, dict[tuple[str, str, bool], list[Any]]()
+        entities = sorted({form for one in older for form in self._forms(one.entity)})
+        # what many receipts of an entity say alike is one row: so an entity may have as many as it likes
+        alike = (at.action, at.entity, at.entity_hashed, at.about, at.origin_topic, at.origin_partition, at.body_fields)
+        for begin in range(0, len(entities), ASKED_MAX):
+            query = sa.select(*alike, sa.func.max(at.origin_offset), sa.func.max(at.last_at)).where(
+                at.subscription == subscription,
+                at.action.in_(sorted({one.action for one in older})),
+                at.entity.in_(entities[begin : begin + ASKED_MAX]),
+                at.outcome.in_(("delivered", "unknown")),
+            )
+            rows: Sequence[Any] = self._read(query.group_by(*alike))
+            for action, entity, is_hashed, *rest in rows:
+                found.setdefault((action, entity, is_hashed), []).append(rest)
+        return [self._later(one, found) for one in older]
+
+    def _later(self, older: Older, found: Mapping[tuple[str, str, bool], Sequence[Any]]) -> frozenset[str]:
+        forms, about = self._forms(older.entity), self._forms(older.about)
+        names: set[str] = set()
+        for place, form in enumerate(forms):
+            for of, topic, partition, fields, offset, last_at in found.get((older.action, form, place == 1), ()):
+                if of not in about:
+                    continue
+                if (topic, partition) == older.origin[:2]:
+                    is_later = offset > older.origin.offset
+                else:
+                    is_later = older.since is not None and last_at > older.since
+                if is_later:
+                    names.update(fields)
+        return frozenset(names)
 
     def _forms(self, text: str) -> list[str]:
         key = self._key()

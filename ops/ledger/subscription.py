@@ -74,12 +74,13 @@ def subscription() -> Subscription:
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
     """What a worker needs to run the ledger beside the attached subscriptions. Made on the main thread;
-    ``subscription`` may be called from any other, again after it failed. ``kafka_error`` translates Kafka's errors."""
+    ``subscription`` may be called from any other, again after it failed. ``admin`` answers the client to ask by;
+    ``kafka_error`` translates Kafka's errors."""
 
     name: str
     attached: AttachedSubscription
     address: Address
-    admin: AdminClient
+    admin: Callable[[], AdminClient]
     kafka_error: Callable[[Any], BackboneError]
 
     def subscription(self) -> Subscription:
@@ -88,7 +89,7 @@ class BuiltIn:
         from confluent_kafka import KafkaException
 
         try:
-            cluster = self.admin.list_topics(TOPIC, timeout=CLUSTER_TIMEOUT_S).cluster_id
+            cluster = self.admin().list_topics(TOPIC, timeout=CLUSTER_TIMEOUT_S).cluster_id
             prepare(self.address, cluster=str(cluster), begin_anew=self._begin_anew)
         except KafkaException as error:
             raise self.kafka_error(error.args[0]) from None
@@ -104,7 +105,7 @@ class BuiltIn:
         from confluent_kafka import KafkaError, KafkaException
 
         try:
-            self.admin.delete_consumer_groups([self.name], request_timeout=CLUSTER_TIMEOUT_S)[self.name].result()
+            self.admin().delete_consumer_groups([self.name], request_timeout=CLUSTER_TIMEOUT_S)[self.name].result()
         except KafkaException as error:
             code = error.args[0].code()
             if code == KafkaError.NON_EMPTY_GROUP:
@@ -128,7 +129,7 @@ def built_in(app: App) -> BuiltIn | None:
             events=(SETTLED, RANGE_SETTLED), topics={},
         ),
     )  # fmt: skip
-    return BuiltIn(LEDGER, attached, address, app.admin(), app.kafka_error)
+    return BuiltIn(LEDGER, attached, address, app.admin, app.kafka_error)
 
 
 def ledger_address(app: App) -> Address | None:

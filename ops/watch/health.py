@@ -1,9 +1,9 @@
-"""The small HTTP server of a process: ``/live``, ``/ready`` and ``/metrics``."""
+"""The small HTTP server of a process: ``/live``, ``/ready`` and ``/metrics``, and what a monitor answers besides."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -31,18 +31,22 @@ async def serve(
     live: Callable[[], bool],
     ready: Callable[[], bool],
     registry: CollectorRegistry,
+    more: Mapping[str, Callable[[web.Request], Awaitable[web.Response]]] | None = None,
 ) -> HealthServer:
     """Listen on ``host:port`` (a free port for 0) on the running event loop until ``stop()``.
 
     ``GET /live`` and ``/ready`` answer 200 or 503 by asking ``live`` and ``ready`` (quick, called on the loop); they
     speak of the process, not of a stopped subscription: restarting the process would not clear that. ``GET /metrics``
     answers in Prometheus' text or OpenMetrics form as asked; it is rendered in a thread so that the loop stays free.
+    ``more`` are other paths to read, by their pattern.
     Raises RefusedError if the port cannot be listened on.
     """
     app = web.Application()
     app.router.add_get("/live", _probe(live))
     app.router.add_get("/ready", _probe(ready))
     app.router.add_get("/metrics", _metrics(registry))
+    for path, answer in (more or {}).items():
+        app.router.add_get(path, answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
     await runner.setup()
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SILENT_S = 40.0
 """A process that was not heard of for so long is taken for gone: eight heartbeats are missing."""
-_BACK_S = 90.0
+BACK_S = 90.0
 """So far is read back; what is older says nothing of now."""
 _LAST = 100
 """Where nothing is so new, the last records tell when there was something."""
@@ -81,7 +81,7 @@ def _read(app: App, cluster: Cluster) -> Beats:
     # asked first: of a topic that does not exist librdkafka answers offsets with an error of its own
     if not cluster.partition_counts([TOPIC]):
         return Beats(topic_exists=False)
-    found = cluster.at_times({place: int((time.time() - _BACK_S) * 1000)}, "uncommitted")
+    found = cluster.at_times({place: int((time.time() - BACK_S) * 1000)}, "uncommitted")
     if place not in found:  # deleted just now
         return Beats(topic_exists=False)
     begin = found[place][0]

@@ -578,3 +578,128 @@ def test_whatever_happens_the_vendor_never_sees_more_than_it_was_promised(seed: 
         assert any(state == "open" for _, state in opened), "the outage was seen"
 
     simulate(story())
+
+
+# ---- credentials that change
+
+
+def test_the_next_call_takes_the_new_connector_and_the_old_one_is_closed_after_its_last_call() -> None:
+    async def story() -> None:
+        connection, old, _ = connect()
+        closed: list[float] = []
+
+        async def close() -> None:
+            closed.append(now())
+
+        old.close = close  # type: ignore[method-assign]
+        old.seconds = lambda: 5.0
+        caller, new = Caller(connection, 1), Vendor()
+        caller.pump()
+        began = now()
+        await asyncio.sleep(1)
+        connection.renew(new)
+        caller.left = 1
+        caller.pump()
+        await asyncio.sleep(1)
+        assert closed == []
+        assert len(new.calls) == 1
+        await asyncio.sleep(5)
+        assert closed == [began + 5]
+        assert caller.outcomes == [Delivered(), Delivered()]
+        await connection.close()
+
+    simulate(story())
+
+
+def test_a_connector_that_has_no_call_in_flight_is_closed_at_once_and_the_vendors_quiet_stays() -> None:
+    async def story() -> None:
+        connection, old, _ = connect()
+        closed: list[bool] = []
+
+        async def close() -> None:
+            closed.append(True)
+
+        old.close = close  # type: ignore[method-assign]
+        old.pause_until = now() + 30
+        new = Vendor()
+        connection.renew(new)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert closed == [True]
+        assert new.pause_until == now() + 30
+        caller = Caller(connection, 1)
+        caller.pump()
+        await asyncio.sleep(29)
+        assert new.calls == []
+        await asyncio.sleep(2)
+        assert len(new.calls) == 1
+
+    simulate(story())
+
+
+def test_new_credentials_of_a_connection_that_stopped_are_tried_at_once_with_and_without_a_check() -> None:
+    async def story(check: bool) -> None:
+        connection, old, told = connect(check=check)
+        refused = Unavailable("unauthorized", needs_operator=True)
+        old.answer, old.credentials = lambda _: [refused], refused
+        connection.stop("unauthorized")
+        began = now()
+        caller = Caller(connection, 1)
+        caller.pump()
+        await asyncio.sleep(5)
+        assert connection.state == "stopped"
+        connection.renew(Vendor())
+        await asyncio.sleep(1)
+        assert caller.outcomes == [Delivered()]
+        assert connection.state == "running"
+        assert now() - began < 10
+        assert [state for state, _ in told] == ["stopped", "running"]
+        await connection.close()
+
+    simulate(story(check=True))
+    simulate(story(check=False))
+
+
+def test_credentials_that_change_while_the_old_ones_are_checked_are_tried_next_and_not_in_a_minute() -> None:
+    async def story() -> None:
+        connection, old, _ = connect(check=True)
+        refused = Unavailable("unauthorized", needs_operator=True)
+
+        async def slow() -> Outcome:
+            await asyncio.sleep(3)
+            return refused
+
+        old.check = slow  # type: ignore[method-assign]
+        connection.stop("unauthorized")
+        await asyncio.sleep(61)
+        connection.renew(Vendor())
+        await asyncio.sleep(4)
+        assert connection.state == "running"
+        await connection.close()
+
+    simulate(story())
+
+
+def test_a_refusal_of_credentials_that_were_replaced_meanwhile_stops_nobody() -> None:
+    async def story() -> None:
+        connection, old, _ = connect()
+        refused = Unavailable("unauthorized", needs_operator=True)
+        old.answer, old.seconds = (lambda _: [refused]), (lambda: 5.0)
+        caller = Caller(connection, 1, settles=False)
+        caller.pump()
+        await asyncio.sleep(1)
+        connection.renew(Vendor())
+        await asyncio.sleep(5)
+        assert caller.outcomes == [Unavailable("unauthorized")]
+
+    simulate(story())
+
+
+def test_a_persons_pause_outlives_new_credentials() -> None:
+    async def story() -> None:
+        connection, _, _ = connect()
+        connection.hold("contract ended")
+        connection.renew(Vendor())
+        assert connection.state == "held"
+
+    simulate(story())

@@ -488,3 +488,11 @@ async def test_rows_of_a_table_that_is_not_ours_are_not_deleted(connector: Conne
     (outcome,) = await ask(connector, remove("u1"))
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "not_our_table"
+
+
+def test_user_and_password_may_stand_beside_the_address_and_are_never_shown() -> None:
+    url = "postgresql://old:older@db:5432/app"
+    found = SqlSettings.model_validate({"url": url, "username": "leased", "password": "hunter2/@"})
+    assert (found.address.username, found.address.password, found.address.host) == ("leased", "hunter2/@", "db")
+    assert "hunter2" not in repr(found)
+    assert SqlSettings.model_validate({"url": url}).address.password == "older"

@@ -13,14 +13,15 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.faults import broker_rows, data_rows, machine_rows, process_rows, report, vendor_rows
+from tests.faults import broker_rows, data_rows, machine_rows, process_rows, replay_rows, report, vendor_rows
 from tests.faults.act import Act
 from tests.faults.broker import ROOT, Broker
 from tests.faults.row import ACTS, Row, Verdict
 
 FOLDER = ROOT / ".backbone" / "faults"
 ROWS: tuple[Row, ...] = (
-    *vendor_rows.ROWS, *process_rows.ROWS, *broker_rows.ROWS, *data_rows.ROWS, *machine_rows.ROWS
+    *vendor_rows.ROWS, *process_rows.ROWS, *broker_rows.ROWS, *data_rows.ROWS, *machine_rows.ROWS,
+    *replay_rows.ROWS,
 )  # fmt: skip
 IN_TURN = frozenset({3})
 """Acts whose rows all fault the same thing: one after the other."""

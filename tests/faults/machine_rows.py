@@ -1,4 +1,4 @@
-"""Act 5: what machines do; and act 6, which waits for its feature."""
+"""Act 5: what machines do."""
 
 from __future__ import annotations
 
@@ -181,10 +181,5 @@ ROWS = (
         expected="no burst, no stall", decisive="I9",
         missing=lambda: "no process can be given another wall clock here; the pure cores take time as an argument and "
         "are tested with it",
-    ),
-    Row(
-        name="replay", act=6, fault="5,000 events replayed while live traffic runs and a worker is killed",
-        expected="live offsets unchanged; same keys", decisive="I8 I6",
-        missing=lambda: "replay does not exist yet (issue 6)",
     ),
 )  # fmt: skip

@@ -121,7 +121,8 @@ class Broker:
 
     def join(self, group: str, topic: str, **settings: Any) -> Consumer:
         """A member of the group that has its partitions; it polls only when the test does."""
-        member = self.consumer(group_id=group, group_protocol="consumer", auto_offset_reset="latest", **settings)
+        usual = {"group_protocol": "consumer", "auto_offset_reset": "latest"}
+        member = self.consumer(group_id=group, **(usual | settings))
         member.subscribe([topic])
 
         def assigned() -> bool:

@@ -10,7 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.lag.age import CLOSE_MS, ROUNDS_MAX, Search
-from ops.lag.rules import OffsetLag, Sample, Status, Trend, evaluate, offset_lag, trend, worst
+from ops.lag.cluster import TopicSettings
+from ops.lag.reasons import reason
+from ops.lag.rules import (
+    SEVERITY,
+    LogStart,
+    OffsetLag,
+    Sample,
+    Status,
+    Trend,
+    evaluate,
+    margin_s,
+    offset_lag,
+    trend,
+    worst,
+)
 
 
 def test_lag_is_counted_from_the_commit_to_the_end() -> None:
@@ -232,3 +246,78 @@ def test_a_day_of_bursts_takes_few_rounds() -> None:
         assert search.found is not None
         assert abs((search.found.timestamp or 0) - (log.first_from(offset) or 0)) <= 400
         assert rounds <= 25
+
+
+# ---- retention -----------------------------------------------------------------------------------------------------
+
+WEEK_S = 7 * 86_400.0
+BY_TIME = TopicSettings("append", WEEK_S, by_size=False)
+BY_BOTH = TopicSettings("append", WEEK_S, by_size=True)
+
+
+def margin(settings: TopicSettings, *, age_s: float | None = 3600.0, start_per_s: float | None = None) -> float | None:
+    return margin_s(position=5_000, log_start=1_000, age_s=age_s, settings=settings, start_per_s=start_per_s)
+
+
+def test_a_record_is_kept_for_the_topics_time_less_its_age() -> None:
+    assert margin(BY_TIME) == WEEK_S - 3600
+    assert margin(BY_BOTH) == WEEK_S - 3600
+    assert margin(BY_TIME, age_s=WEEK_S + 60) == 0.0
+
+
+def test_where_size_limits_a_topic_the_pace_of_its_start_says_when() -> None:
+    assert margin(BY_BOTH, start_per_s=2.0) == 2_000
+    assert margin(BY_BOTH, start_per_s=0.0) == WEEK_S - 3600
+
+
+def test_a_start_that_moves_where_only_time_limits_is_no_sign() -> None:
+    """Segments go as a whole, and Kafka Streams deletes what it has read: both would page for nothing."""
+    assert margin(BY_TIME, start_per_s=100.0) == WEEK_S - 3600
+    assert margin(TopicSettings("create", None, by_size=False), start_per_s=100.0) is None
+
+
+def test_without_a_limit_an_age_or_a_view_of_the_settings_nothing_is_claimed() -> None:
+    assert margin(BY_TIME, age_s=None) is None
+    assert margin(TopicSettings("append", None, by_size=True)) is None
+    assert margin(TopicSettings("append", WEEK_S, by_size=True, deletes=False), start_per_s=5.0) is None
+    assert margin(TopicSettings()) is None
+    assert margin(TopicSettings(), start_per_s=4.0) == 1_000
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 400), st.integers(0, 10_000)), min_size=1, max_size=80))
+def test_the_pace_of_a_logs_start_is_that_of_the_last_hour_and_unknown_below_ten_minutes(
+    steps: list[tuple[float, int]],
+) -> None:
+    log, at, offset, seen = LogStart(), 0.0, 0, []
+    for seconds, deleted in steps:
+        at, offset = at + seconds, offset + deleted
+        log.saw(at, offset)
+        seen.append((at, offset))
+    pace = log.per_s(at)
+    begin = seen[0][0]
+    if at - begin < 600:
+        assert pace is None
+    else:
+        assert pace is not None
+        assert 0 <= pace <= (seen[-1][1] - seen[0][1]) / 600
+        if at - begin <= 3600:
+            assert pace == pytest.approx((seen[-1][1] - seen[0][1]) / (at - begin))
+
+
+# ---- reasons -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "samples"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_every_status_but_ok_has_a_sentence(status: Status, samples: list[Sample]) -> None:
+    said = reason(status, samples[-1], unchanged_s=600.0, slo_s=60.0, margin_s=None, watched_s=600.0)
+    assert bool(said) == (status != "OK")
+    assert said == "" or said.endswith(".")
+
+
+def test_a_reason_says_since_when_how_many_and_how_old() -> None:
+    now = Sample(at=0, committed=100, end=105, log_start=0, high_watermark=105, members=3, age_s=1080.0)
+    usual: dict[str, float | None] = {"unchanged_s": 1080.0, "slo_s": 60.0, "margin_s": 10_200.0, "watched_s": 900.0}
+    said = {status: reason(status, now, **usual) for status in SEVERITY}  # type: ignore[arg-type]
+    assert said["STALLED"] == "It stands at 100 for 18m, with 3 members; 5 offsets wait, the oldest for 18m."
+    assert said["AT_RISK"] == "Retention deletes its next record in 2h50m; 5 offsets wait, the oldest for 18m."
+    assert said["NO_MEMBERS"] == "Nobody has read it for at least 10m; 5 offsets wait, the oldest for 18m."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from consumers.offsets import encode_runs
 from consumers.receipts import hashed
 from ops.lag.cluster import Commit
 from ops.ledger.database import Address, open_engine
-from ops.ledger.query import Ledger, Wanted
+from ops.ledger.query import Ledger, Older, Wanted
 from ops.ledger.question import AboutEvent, AboutValue, parse_question
 from ops.ledger.store import Store
 from ops.ledger.tables import earlier_receipts, receipts
@@ -178,7 +179,7 @@ def test_what_was_sent_later_is_what_a_redrive_would_overwrite(
     address: Address, ledger: Ledger, changed: dict[str, Any], counts: bool
 ) -> None:
     fill(address, [row(1, 1, body_fields=["email", "plan"], **changed)])
-    found = ledger.sent_later("crm", "contact.upsert", "u-1", origin=AT, since=NOW)
+    (found,) = ledger.sent_later("crm", [Older(action="contact.upsert", entity="u-1", origin=AT, since=NOW)])
     assert found == (frozenset({"email", "plan"}) if counts else frozenset())
 
 
@@ -189,8 +190,9 @@ def test_fields_sent_by_several_later_deliveries_are_one_set(address: Address, l
         row(2, 2, origin_offset=12, body_fields=["plan"], about="invoices"),
         row(3, 3, origin_offset=13, body_fields=["name"]),
     ])  # fmt: skip
-    found = ledger.sent_later("crm", "contact.upsert", "u-1", origin=AT, about="invoices")
-    assert found == {"email", "plan"}
+    older = Older(action="contact.upsert", entity="u-1", origin=AT, about="invoices")
+    others = [replace(older, origin=AT._replace(offset=11)), replace(older, entity="u-2"), replace(older, action="x")]
+    assert ledger.sent_later("crm", [older, *others]) == [{"email", "plan"}, {"plan"}, set(), set()]
 
 
 @given(st.text())

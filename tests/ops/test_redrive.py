@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +20,8 @@ from ops.changes.audit import entries
 from ops.reading import as_record
 from ops.sending import send_acked
 from schemas.event import Origin, Record
-from tests.conftest import ROOT, Stack
+from tests.conftest import Stack
+from tests.ops.applying import applications
 from tests.ops.broker import Broker
 from tests.ops.projects import TestProject, make_project
 from tests.waiting import eventually
@@ -267,40 +265,10 @@ def test_an_upsert_is_not_redriven_without_a_ledger_that_knows_what_was_sent_lat
 # ---- cut, resumed, steered ------------------------------------------------------------------------------------------
 
 
-class Applying:
-    """``backbone apply ID`` as a process of its own."""
-
-    def __init__(self, project: TestProject, change_id: str) -> None:
-        here = {"PATH": os.environ["PATH"], "BACKBONE_PROJECT": str(project.folder), "PYTHONPATH": str(ROOT)}
-        self.change = change_id
-        self.log = project.folder / f"{change_id}.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ops.cli", "apply", change_id], cwd=project.folder, env=here, stdout=log,
-                stderr=log,
-            )  # fmt: skip
-
-    def said(self, words: str) -> bool:
-        return words in self.log.read_text()
-
-    def end(self, signal_: int | None = None) -> int:
-        if signal_ is not None:
-            self.process.send_signal(signal_)
-        return self.process.wait(60)
-
-
 @pytest.fixture
 def applying(project: TestProject) -> Iterator[Any]:
-    started: list[Applying] = []
-
-    def start(change_id: str) -> Applying:
-        started.append(Applying(project, change_id))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.end(signal.SIGKILL)
+    with applications(project) as start:
+        yield start
 
 
 def test_a_redrive_that_was_killed_goes_on_and_sends_nothing_twice(

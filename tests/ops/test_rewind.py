@@ -17,6 +17,7 @@ from confluent_kafka import TopicPartition
 
 from consumers.control import Control, Leave, Start, leave_record
 from consumers.offsets import encode_runs
+from ops.app import App
 from ops.changes import group_positions
 from ops.lag.cluster import Commit, Place
 from schemas.errors import PartlyDoneError, RefusedError
@@ -437,6 +438,28 @@ def test_some_partitions_refused_is_partly_done_and_all_is_refused(monkeypatch: 
     monkeypatch.setattr(group_positions, "_alter", Alters(dict.fromkeys(wanted, "UNKNOWN_MEMBER_ID")))
     with pytest.raises(RefusedError, match="Nothing was changed"):
         group_positions.set_positions(None, "g", wanted)  # type: ignore[arg-type]
+
+
+def test_a_real_broker_that_refuses_one_partition_leaves_it_partly_done_and_all_of_them_refused(
+    project: TestProject, broker: Broker, make_topic: MakeTopic, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client reports success for the whole; each partition's own error must be read."""
+    monkeypatch.setenv("BACKBONE_PROJECT", str(project.folder))
+    group, topic = f"{prefix}-foreign", make_topic("partly", partitions=1)
+    broker.produce(topic, 3)
+    broker.commit(group, topic, {0: 3})
+    app = App()
+    try:
+        with pytest.raises(PartlyDoneError, match=rf"1 of 2 positions of {group} were not set \({topic}/7") as partly:
+            group_positions.set_positions(app, group, {(topic, 0): Commit(1), (topic, 7): Commit(1)})
+        assert partly.value.exit_code == 7
+        assert broker.commits(group) == {(topic, 0): (1, "")}
+        with pytest.raises(RefusedError, match="Nothing was changed") as refused:
+            group_positions.set_positions(app, group, {(topic, 7): Commit(2)})
+        assert refused.value.exit_code == 6
+    finally:
+        app.close()
+    assert broker.commits(group) == {(topic, 0): (1, "")}
 
 
 def test_a_real_worker_leaves_reads_again_and_gets_level(project: TestProject, broker: Broker, stack: Stack) -> None:

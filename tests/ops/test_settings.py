@@ -14,7 +14,7 @@ from connectors.pacing import Quota, Rate
 from ops.installation_key import made_key
 from ops.project_file import PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS
 from ops.rules import RULES
-from ops.settings import Project, load_project, redacted_url, resolve
+from ops.settings import Project, load_project, redacted_url
 from producers.kafka import PINNED
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 
@@ -79,13 +79,13 @@ def project(folder: Path, text: str) -> Project:
         ),
         (START + "[contexts.x.kafka]\nacks = 1\n", "'acks' cannot be set"),
         (START + "[contexts.x.kafka]\n'enable.auto.commit' = true\n", "'enable.auto.commit' cannot be set"),
-        (START + "[contexts.x.kafka]\nsasl.password = 'hunter2'\n", "Write env:NAME or file:PATH"),
+        (START + "[contexts.x.kafka]\nsasl.password = 'hunter2'\n", "Write env:NAME, file:PATH or vault:PATH#FIELD"),
         (START + "[contexts.x.kafka]\nclient.id = ['a']\n", "'client.id' is a text, a number or true/false"),
-        (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "Write env:NAME or file:PATH"),
+        (START + "[contexts.x.registry]\npassword = 'hunter2'\n", "Write env:NAME, file:PATH or vault:PATH#FIELD"),
         (START + "[contexts.x]\nledger = 'postgresql://me:hunter2@db/ledger'\n", "'ledger' holds a password"),
         (START + "[contexts.x]\nledger = 'postgresql://db/l?user=me&password=hunter2'\n", "'ledger' holds a password"),
         (START + "[connections.ledger]\nconnector = 'sql'\n", "connections.ledger: the backbone's own is called so"),
-        (START + "[contexts.x]\ninstallation_key = 'hunter2'\n", "write env:NAME or file:PATH"),
+        (START + "[contexts.x]\ninstallation_key = 'hunter2'\n", "Write env:NAME, file:PATH or vault:PATH#FIELD"),
         (START + "[contexts]\nx = 5\n", "'contexts.x'"),
         (START + "contexts = 5\n", "backbone.toml"),
         ("project = [1]\n", "'project' is a table: [project]"),
@@ -291,16 +291,6 @@ def test_a_project_is_found_upwards_and_by_the_environment(tmp_path: Path, monke
         load_project()
     monkeypatch.setenv("BACKBONE_PROJECT", str(tmp_path))
     assert load_project().name == "acme"
-
-
-def test_references_are_resolved_without_their_line_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THING", "value")
-    (tmp_path / "thing").write_text("from a file\n")
-    assert resolve("env:THING") == "value"
-    assert resolve("file:thing", tmp_path) == "from a file"
-    for wrong in ("plain", "env:NOT_THERE_AT_ALL", "file:/proc/self/mem", "file:none", "http://x"):
-        with pytest.raises(InputError):
-            resolve(wrong, tmp_path)
 
 
 def test_everything_that_the_producer_pins_is_refused_in_the_file_too() -> None:

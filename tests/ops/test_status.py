@@ -32,7 +32,7 @@ from ops.diagnosis import ending, missing_topics, not_read_yet, problems_of
 from ops.lag.attached import Header, header, subject_of
 from ops.lag.cluster import Member
 from ops.lag.measure import GroupLag, PartitionLag
-from ops.lag.rules import offset_lag
+from ops.lag.rules import Trend, offset_lag
 from ops.problems import WORST_FIRST, Case, Kind, Problem, worst_first
 from schemas.contract import Contract, Contracts, contract_from_schema, load_contracts
 from schemas.event import Record
@@ -169,6 +169,20 @@ CASES: dict[str, tuple[Case, Kind, str, float | None, str]] = {
         replace(case(), ending=(ended("2026-04-30"),)), "reads_ending", "whose last day was 2026-04-30", None,
         "backbone catalog show billing.InvoiceCreatedV2",
     ),
+    "stuck for long, for no reason that is known": (
+        case(partition(end=130, age_s=200.0, status="STALLED", reason="It stands at 100 for 18m.")), "stalled",
+        "billing.invoices/0: It stands at 100 for 18m.", 200.0, "backbone status billing-alerts",
+    ),
+    "retention comes near": (
+        case(partition(0, end=130, age_s=90.0, status="AT_RISK", reason="In 1h."),
+             partition(1, end=130, age_s=200.0, status="AT_RISK", reason="Retention deletes its next record in 5m.")),
+        "at_risk", "billing.invoices/1 and 1 more partitions: Retention deletes its next record in 5m.", 200.0,
+        "backbone lag billing-alerts -v",
+    ),
+    "a transaction that hangs": (
+        case(partition(status="BLOCKED_TXN", reason="A transaction that does not end keeps back 9 offsets.")),
+        "transaction_open", "keeps back 9 offsets", 0.0, "backbone lag billing-alerts -v",
+    ),
     "asked to leave": (
         case(leave=Leave(change="ch-7f3a", until="2026-05-01T12:05:00+00:00"), members=()), "asked_to_leave",
         "by the change ch-7f3a", None, "backbone change show ch-7f3a",
@@ -192,6 +206,19 @@ def test_each_problem_says_its_cause_its_age_its_owner_and_what_to_type(
 def test_a_well_subscription_has_no_problem() -> None:
     assert problems_of(case(), NOW) == []
     assert problems_of(case(partition(end=130, age_s=20.0)), NOW) == []
+
+
+def test_that_it_stands_still_is_not_said_where_what_holds_it_is_known() -> None:
+    stuck = partition(end=130, age_s=900.0, status="STALLED", reason="It stands at 100 for 18m.")
+    paused = case(stuck, state=State(state="paused"))
+    assert [problem.kind for problem in worst_first(problems_of(paused, NOW))] == ["behind", "paused"]
+    assert [problem.kind for problem in worst_first(problems_of(case(stuck), NOW))] == ["stalled", "behind"]
+
+
+def test_without_workers_that_say_their_pace_the_groups_own_trend_tells_when_it_is_level() -> None:
+    given = case(partition(end=1100, age_s=900.0), trend=Trend(consumed_per_s=5.0, produced_per_s=1.0, seconds=600))
+    (found,) = problems_of(given, NOW)
+    assert (found.kind, found.eta_s) == ("catching_up", 250.0)
 
 
 def test_a_leave_that_has_run_out_hides_nothing() -> None:

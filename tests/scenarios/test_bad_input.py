@@ -74,6 +74,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "subscription new": (["subscription", "new"], ["--connection", "rows", "--event", "accounts.UserErased"]),
     "run": (["run"], []),
     "run health": (["run", "--health"], []),
+    "monitor health": (["monitor", "--health"], []),
+    "monitor compat": (["monitor", "--every", "1ms", "--compat"], []),
     "trace": (["trace"], []),
     "receipt list outcome": (["receipt", "list", "--outcome"], []),
     "receipt list from": (["receipt", "list", "--from"], []),
