@@ -231,12 +231,33 @@ class _Loading:
             return []
         found = [name for name in self._contracts if name.startswith(prefix) and not name.startswith("backbone.")]
         if self._frozen is not None:
-            return [name for name in found if name in self._frozen]
+            found = [name for name in found if name in self._frozen]
+            return self._one_of_each(found, written, place)
         if not found:
             domains = sorted({name.rpartition(".")[0] + ".*" for name in self._contracts})
             hint = did_you_mean(written, domains) or f" There is: {', '.join(domains)}."
             self._error(place, "event", f"No event fits '{written}'.{hint}")
-        return found
+        return self._one_of_each(found, written, place)
+
+    def _one_of_each(self, found: list[str], written: str, place: tuple[str | int, ...]) -> list[str]:
+        """Of an event and the one that replaces it, both published for a time, a wildcard reads the one that the file
+        names somewhere, else the old one: a new version never changes by itself what a subscription reads."""
+        named = {event for route in self._form.routes for event in route.event}
+        kept = dict.fromkeys(found)
+        for new in found:
+            old = self._contracts[new].replaces
+            if old not in kept:
+                continue
+            if new in named:
+                del kept[old]
+                continue
+            del kept[new]
+            message = (
+                f"{new} replaces {old}, which '{written}' reads: it is left out until this file names it. "
+                "Both are published for a time."
+            )
+            self._findings.append(self._finding(place, "successor-left-out", message, "warning"))
+        return list(kept)
 
     def _check_replaced(self, read: set[str]) -> None:
         for event in sorted(read):

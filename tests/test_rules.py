@@ -311,12 +311,12 @@ def old_models(folder: Path) -> list[Finding]:
     return generate.check(load_contracts(good(folder).parent.parent), folder / "models")
 
 
-def replaced(folder: Path) -> list[Finding]:
+def replaced(folder: Path, read: str) -> list[Finding]:
     contracts, connections = known()
     schema = json.loads(json.dumps(contracts["billing.InvoicePaid"].schema))
     schema |= {"name": "InvoicePaidV2", "backbone": {**schema["backbone"], "replaces": "billing.InvoicePaid"}}
     both = Contracts({**contracts, "billing.InvoicePaidV2": contract_from_schema(schema)})
-    text = subscription_text(RULES["event"], GOOD_SUBSCRIPTION["routes"].replace("billing.InvoicePaid", '"billing.*"'))
+    text = subscription_text(RULES["event"], GOOD_SUBSCRIPTION["routes"].replace("billing.InvoicePaid", read))
     return check_text("x", text, contracts=both, connections=connections, folder=folder)[1]
 
 
@@ -377,7 +377,8 @@ SITUATIONS: dict[str, Callable[[Path], list[Finding]]] = {
     "file": lambda folder: check_file(folder / "x.yaml", contracts=known()[0], connections=known()[1])[1],
     "name": lambda folder: check_text("CRM Contacts", subscription_text(RULES["event"], RULES["event"].mend),
                                       contracts=known()[0], connections=known()[1], folder=folder)[1],
-    "replaced": replaced,
+    "replaced": lambda folder: replaced(folder, "[billing.InvoicePaid, billing.InvoicePaidV2]"),
+    "successor-left-out": lambda folder: replaced(folder, '"billing.*"'),
     "too-much": large_body,
     "yaml-size": lambda folder: traps("a: 1\n" * 60_000),
     "yaml-encoding": lambda folder: traps("a: é".encode("utf-16")),

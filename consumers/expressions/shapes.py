@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 from schemas.contract import Contract
@@ -94,8 +94,22 @@ def of_avro(avro: Any) -> Shape:
     return _PRIMITIVES.get(str(kind), UNKNOWN)
 
 
+_KEPT_MAX: Final = 2_000
+_kept: dict[int, tuple[Contract, Shape]] = {}
+"""Shapes by the contract's identity, with the contract itself so that its identity stays its own."""
+
+
 def of_contract(contract: Contract) -> Shape:
-    """The shape of the contract's payload as a whole."""
+    """The shape of the contract's payload as a whole. Kept: every expression of a file asks for it."""
+    known = _kept.get(id(contract))
+    if known is None:
+        if len(_kept) >= _KEPT_MAX:
+            _kept.clear()
+        known = _kept[id(contract)] = (contract, _of_contract(contract))
+    return known[1]
+
+
+def _of_contract(contract: Contract) -> Shape:
     tops = {path: of_avro(f.type) for path, f in contract.fields.items() if "." not in path}
     for path, shape in tops.items():
         if contract.fields[path].optional:

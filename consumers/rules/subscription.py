@@ -104,6 +104,15 @@ SUBSCRIPTION_FILE_RULES: tuple[Rule, ...] = (
         in_editor=True,
     ),
     Rule(
+        id="successor-left-out",
+        means="A wildcard meets an event and the one that replaces it; it goes on reading the old one.",
+        why="Both are published for a time, so reading both would deliver twice; which one is a person's decision.",
+        breaks="'billing.*' is read, and billing.InvoicePaidV2 replaces billing.InvoicePaid.",
+        mend="Name billing.InvoicePaidV2 in a route: the wildcard leaves the old one out then.",
+        frame="situation",
+        severity="warning",
+    ),
+    Rule(
         id="replaced",
         means="An event and the one that replaces it are both read.",
         why="While services publish both, everything would be delivered twice.",

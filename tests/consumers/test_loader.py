@@ -421,3 +421,29 @@ def test_no_file_however_broken_gives_a_traceback_or_takes_long(
         for one in findings:
             assert str(one)
     assert time.process_time() - began < 2
+
+
+def test_a_wildcard_reads_one_of_an_event_and_its_successor(tmp_path: Path) -> None:
+    """The day a second version was added, every subscription with a wildcard could not be loaded any more."""
+    text = """description: A test.
+owner: team-a
+connection: notes
+routes:
+  - event: "shop.*"
+    action: note.put
+    entity: "{{ event.id }}"
+    body: {title: "{{ event.id }}"}
+"""
+    subscription, findings = checked(tmp_path, text)
+    assert subscription is not None
+    assert "shop.Ordered" in subscription.routes
+    assert "shop.OrderedV2" not in subscription.routes
+    assert [(one.rule, one.severity) for one in findings if "OrderedV2" in one.message] == [
+        ("successor-left-out", "warning")
+    ]
+    moved = text.replace("routes:\n", "routes:\n  - {event: shop.OrderedV2, action: note.put, body: {title: x}}\n")
+    subscription, findings = checked(tmp_path, moved)
+    assert subscription is not None, findings
+    assert "shop.OrderedV2" in subscription.routes
+    assert "shop.Ordered" not in subscription.routes
+    assert findings == []
