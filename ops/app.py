@@ -391,7 +391,7 @@ class App:
         where = self.project.schemas
         if isinstance(where, Path):
             return load_contracts(where)
-        from ops.registered_contracts import registered_contracts
+        from ops.contracts.registered import registered_contracts
         from schemas.schema_cache import SchemaCache
 
         kept = SchemaCache(self._schema_cache, self.context.registry_url)

@@ -21,7 +21,7 @@ def files_at(root: Path, revision: str, paths: Iterable[Path], *, suffix: str = 
     """
     commit = _commit(root, revision)
     below = [relative(root, path).as_posix() for path in paths]
-    listed = _git(root, "ls-tree", "-r", "-l", "-z", commit, "--", *below)
+    listed = git(root, "ls-tree", "-r", "-l", "-z", commit, "--", *below)
     if listed is None:
         raise InputError(f"git cannot list the files of '{revision}' in {root}.")
     blobs: dict[PurePosixPath, bytes] = {}
@@ -33,7 +33,7 @@ def files_at(root: Path, revision: str, paths: Iterable[Path], *, suffix: str = 
             blobs[PurePosixPath(os.fsdecode(written))] = parts[2]
     if not blobs:
         return {}
-    contents = _git(root, "cat-file", "--batch", given=b"\n".join(blobs.values()) + b"\n")
+    contents = git(root, "cat-file", "--batch", given=b"\n".join(blobs.values()) + b"\n")
     if contents is None:
         raise InputError(f"git cannot read the files of '{revision}' in {root}.")
     found, place = {}, 0
@@ -56,19 +56,20 @@ def relative(root: Path, path: Path) -> PurePosixPath:
 def _commit(root: Path, revision: str) -> str:
     # a revision never begins with a dash: git would take it for an option
     found = (
-        None if revision.startswith("-") else _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        None if revision.startswith("-") else git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     )
     if found is None:
         raise InputError(f"git knows no revision '{revision}' in {root}.")
     return found.decode("ascii").strip()
 
 
-def _git(root: Path, *arguments: str, given: bytes = b"") -> bytes | None:
-    """What git says, or None where it refuses."""
+def git(root: Path, *arguments: str, given: bytes = b"") -> bytes | None:
+    """What git says in that folder, or None where it refuses. Blocks; raises InputError where there is no git, or it
+    does not answer."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, input=given, timeout=GIT_S)
     except FileNotFoundError:
-        raise InputError("Comparing with a revision needs git, which is not installed.") from None
+        raise InputError("This needs git, which is not installed.") from None
     except subprocess.TimeoutExpired:
         raise InputError(f"git did not answer within {GIT_S:.0f} s.") from None
     except ValueError:  # a NUL in what was typed

@@ -26,9 +26,9 @@ from ops.catalog.editor_schemas import stale
 from ops.catalog.project_schema import project_schema
 from ops.catalog.subscription_schema import subscription_schema
 from ops.cli import cli
-from ops.contract_check import check_files
-from ops.former import former
-from ops.impact import changed, deprecated_readers, impact, readings
+from ops.contracts.check import check_files
+from ops.contracts.former import former
+from ops.contracts.impact import changed, deprecated_readers, impact, readings
 from ops.project_file import ProjectFileError, read_file
 from ops.rules import GOOD_PROJECT, KINDS, PAGE, RULES
 from ops.settings import load_project

@@ -39,7 +39,7 @@ def check(app: App, files: tuple[str, ...], everything: bool, registry: bool, ba
     is asked of everybody who reads it here. What somebody reads is refused with their names, also where Avro would
     allow it. Change the mapping in the same commit, or make a new event beside the old one.
     """
-    from ops.contract_check import check_files
+    from ops.contracts.check import check_files
     from schemas.errors import InputError
 
     if everything and files:
@@ -67,7 +67,7 @@ def diff(app: App, old: str, new: str) -> None:
     JSON: old, new; differences, each with field, kind, attribute, before, after, says; compatible with backward (B
     reads what A wrote), forward (A reads what B wrote) and full; reasons; impact.
     """
-    from ops.schema_diff import compared, side
+    from ops.contracts.diff import compared, side
 
     data = compared(app, side(app, old), side(app, new))
     app.screen.document("schema.diff", data, lambda shown: _compared(app, shown))
@@ -88,8 +88,8 @@ def deprecate(app: App, event: str, sunset: str, replaced_by: str | None) -> Non
     """
     from datetime import UTC, date, datetime
 
-    from ops.deprecation import deprecation, write
-    from ops.impact import readings
+    from ops.contracts.deprecation import deprecation, write
+    from ops.contracts.impact import readings
 
     _folder(app)  # what is written are files
     contracts = app.contracts

@@ -8,11 +8,11 @@ other modules along makes another version). Valid and normal by PEP 440.
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ops.git import git
 from schemas.errors import InputError, RefusedError
 
 
@@ -45,29 +45,16 @@ def given_date(text: str) -> datetime:
 def last_commit(folder: Path) -> tuple[datetime, bool]:
     """When git's last commit touched the folder, and whether it holds what is not committed. Blocks on git.
 
-    Raises InputError where git knows nothing of the folder, RefusedError in a clone without its history.
+    Raises InputError where there is no git, or it knows nothing of the folder, RefusedError in a clone without its history.
     """
-    committed = _git(folder, "log", "-1", "--format=%ct", "--", ".")
-    if not committed:
+    committed = git(folder, "log", "-1", "--format=%ct", "--", ".")
+    if not committed or not committed.strip():
         raise InputError(
             f"Git knows no commit of {folder}, which the version's date is taken from: commit it, or give --date DAY."
         )
-    if _git(folder, "rev-parse", "--is-shallow-repository") == "true":
+    if (git(folder, "rev-parse", "--is-shallow-repository") or b"").strip() == b"true":
         raise RefusedError(
             "This clone holds only the newest commits, so git does not know when the contracts changed last: fetch "
             "the history (git fetch --unshallow; in a GitHub workflow fetch-depth: 0), or give --date DAY."
         )
-    return datetime.fromtimestamp(int(committed), UTC), bool(_git(folder, "status", "--porcelain", "--", "."))
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    """What git says; nothing where it is not installed, or refuses."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
-    except FileNotFoundError:
-        return ""
-    except subprocess.TimeoutExpired:
-        raise InputError("Git did not answer within 30 s: give --date DAY.") from None
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return datetime.fromtimestamp(int(committed), UTC), bool(git(folder, "status", "--porcelain", "--", "."))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.registered_contracts import contracts_in, registered_contracts
+from ops.contracts.registered import contracts_in, registered_contracts
 from schemas.contract import Contract, engine_contracts, load_contracts
 from schemas.errors import NotAllowedError, UnreachableError
 from schemas.registry import Registry, RegistryNotAllowedError, RegistryUnavailableError, open_registry

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.contracts.former import Former, former, past
+from ops.contracts.impact import changed, impact, readings
 from ops.files import named_file
-from ops.former import Former, former, past
 from ops.git import files_at
-from ops.impact import changed, impact, readings
 from schemas.compatibility import Incompatibility, check
 from schemas.contract import Contract, Contracts, read_bytes
 from schemas.errors import InputError, NotFoundError

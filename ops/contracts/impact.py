@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ops.catalog.readers import Reader, overlaps, readers_of
-from ops.former import Former
+from ops.contracts.former import Former
 from schemas.contract import Contract, Contracts
 from schemas.difference import Difference, differences
 from schemas.findings import Finding, Severity

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.contracts.former import Former, Past, former, past, registered
+from ops.contracts.impact import Changed, changed, deprecated_readers, impact, readings
 from ops.files import named_file
-from ops.former import Former, Past, former, past, registered
-from ops.impact import Changed, changed, deprecated_readers, impact, readings
 from schemas.compatibility import DEFAULT_MODE, compatible
 from schemas.contract import Contract, Contracts
 from schemas.findings import Finding
