@@ -45,7 +45,8 @@ def given_date(text: str) -> datetime:
 def last_commit(folder: Path) -> tuple[datetime, bool]:
     """When git's last commit touched the folder, and whether it holds what is not committed. Blocks on git.
 
-    Raises InputError where there is no git, or it knows nothing of the folder, RefusedError in a clone without its history.
+    Raises InputError where there is no git, or it knows nothing of the folder; RefusedError in a clone without its
+    history.
     """
     committed = git(folder, "log", "-1", "--format=%ct", "--", ".")
     if not committed or not committed.strip():
