@@ -314,7 +314,7 @@ def unit_tests(folder: Path, test: Mapping[str, Any]) -> str:
 @promtool
 def test_the_rules_are_rules() -> None:
     checked("check", "rules", str(RULES))
-    checked("check", "config", "--syntax-only", str(ROOT / "ops/watch/prometheus.yml"))
+    checked("check", "config", str(ROOT / "ops/watch/prometheus.yml"))
 
 
 @promtool
@@ -348,6 +348,17 @@ def test_an_alert_says_who_what_and_what_to_type(tmp_path: Path) -> None:
 def test_every_alert_is_shown_firing_and_quiet() -> None:
     assert {name for scenario in SCENARIOS for name in scenario.firing} == set(ALERTS)
     assert any(not scenario.firing for scenario in SCENARIOS)
+
+
+def test_scenarios_are_of_series_that_we_publish() -> None:
+    tables = {metric.name: metric for metric in (*METRICS, *OF_GROUPS)}
+    for scenario in SCENARIOS:
+        for series in scenario.series:
+            name, _, labels = series.removesuffix("}").partition("{")
+            metric = tables[name.removesuffix("_bucket")]
+            given = set(re.findall(r"(\w+)=", labels)) - {"instance"}
+            own = {"histogram": {"le"}, "states": {name}}.get(metric.kind, set())
+            assert own <= given <= {*metric.labels, *own}, series
 
 
 def expressions() -> Iterator[str]:
