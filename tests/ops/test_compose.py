@@ -157,6 +157,30 @@ def test_prometheus_finds_every_worker_where_it_serves_its_metrics() -> None:
     assert source["url"] == "http://prometheus:9090"
 
 
+def mounted(name: str) -> dict[str, str]:
+    """Path in the container by the file of this project that is there."""
+    pairs = (volume.split(":")[:2] for volume in SERVICES[name]["volumes"])
+    return {source.removeprefix("./"): target for source, target in pairs if source.startswith("./")}
+
+
+def test_prometheus_reads_the_alert_rules() -> None:
+    rules = yaml.safe_load((ROOT / "ops/watch/prometheus.yml").read_text())["rule_files"]
+    assert rules == ["alerts.yml"]
+    there = mounted("prometheus")
+    assert there["ops/watch/alerts.yml"] == "/etc/prometheus/alerts.yml"
+    assert there["ops/watch/prometheus.yml"] == "/etc/prometheus/prometheus.yml"  # where "alerts.yml" is looked for
+
+
+def test_grafana_shows_every_board() -> None:
+    (provider,) = yaml.safe_load((ROOT / "ops/watch/boards.yml").read_text())["providers"]
+    there = mounted("grafana")
+    assert there["ops/watch/boards.yml"].startswith("/etc/grafana/provisioning/dashboards/")
+    boards = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "ops/watch/boards").iterdir())
+    assert boards == sorted(source for source in there if source.startswith("ops/watch/boards/"))
+    for board in boards:
+        assert there[board].rpartition("/")[0] == provider["options"]["path"]
+
+
 def test_the_image_is_built_from_files_that_are_there_and_not_ignored() -> None:
     ignore = (ROOT / "ops/local/Dockerfile.dockerignore").read_text().splitlines()
     for line in (ROOT / "ops/local/Dockerfile").read_text().splitlines():
