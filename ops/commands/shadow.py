@@ -81,7 +81,7 @@ def shadow(
             f"{f' ({notes})' if notes else ''}, so there is nothing to compare."
         )
     for one in ranges:
-        if one.note:
+        if one.note and one.spans:
             app.screen.say(f"{one.place[0]}/{one.place[1]}: {one.note}.")
     for words in _apart(attached, old, new):
         app.screen.say(words)
@@ -245,11 +245,12 @@ class _Report:
 
     def advise(self, path: Any, tally: Any) -> None:
         name, screen = self._head["subscription"], self._app.screen
-        screen.say(f"No vendor was asked. Switch to it: backbone subscription attach {path}")
-        screen.say("Back again: attach the old file the same way; what was read goes on where it stands.")
+        screen.say("No vendor was asked and nothing was written.")
+        if self._head["version"] != self._head["attached"]:
+            screen.say(f"Switch to it: backbone subscription attach {path} (and back: attach the old file so)")
         if self._has_ledger and tally.count("different"):
             again = f"backbone replay {name} --from {self._begin} --only changed"
-            screen.say(f"Then send again what would be sent otherwise: {again}")
+            screen.say(f"Once it is attached, send again what would be sent otherwise: {again}")
 
 
 def _example(one: Any) -> str:

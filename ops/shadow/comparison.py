@@ -9,7 +9,7 @@ ledger the attached version, made again, stands for what was sent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from consumers.pipeline import NotOurs, OfErased, Projection, Refused, ToDeliver
@@ -102,7 +102,7 @@ class Shadow:
             found = between(was, now)
             return Compared(record.origin, now.event.type, "different" if found else "same", found)
         if isinstance(was, ToDeliver):
-            why = without_delivery(now, self._versions.now, was)
+            why = replace(without_delivery(now, self._versions.now, was.event.type), was=was.route.place)
             return Compared(record.origin, was.event.type, "would_not_send", [why])
         if isinstance(now, ToDeliver) or (isinstance(now, Refused) and isinstance(was, NotOurs)):
             return self._newly_taken(record, was, now)
@@ -116,8 +116,10 @@ class Shadow:
         """Against what the vendor was asked."""
         assert self._ledger is not None
         if not isinstance(now, ToDeliver):
-            old = was if isinstance(was, ToDeliver) else None
-            return Compared(record.origin, type_, "would_not_send", [without_delivery(now, self._versions.now, old)])
+            why = without_delivery(now, self._versions.now, type_)
+            if isinstance(was, ToDeliver):
+                why = replace(why, was=was.route.place)
+            return Compared(record.origin, type_, "would_not_send", [why])
         is_entity = self._ledger.is_of(sent, now.delivery.entity)
         is_same = sent.body_sha256 == body_hash(now.delivery.body)
         if is_same and is_entity and sent.action == now.delivery.action:
@@ -138,9 +140,9 @@ class Shadow:
     def _newly_taken(self, record: Record, was: Projection | None, now: Projection) -> Compared:
         """Nothing was asked for it before. Where the new map fails it would become a dead letter, which differs too."""
         if isinstance(now, ToDeliver):
-            why = without_delivery(was, self._versions.was, now)
+            why = replace(without_delivery(was, self._versions.was, now.event.type), now=now.route.place)
             return Compared(record.origin, now.event.type, "would_send", [why])
-        return Compared(record.origin, _type(now), "different", [without_delivery(now, self._versions.now, None)])
+        return Compared(record.origin, _type(now), "different", [without_delivery(now, self._versions.now, _type(now))])
 
 
 def compare_past(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from consumers.expressions.values import ExpressionFailed, plain
-from consumers.pipeline import NotOurs, Projection, Refused, ToDeliver
+from consumers.pipeline import Projection, Refused, ToDeliver
 from consumers.receipts import body_hash
 from ops.preview import masked
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ops.ledger.query import StoredReceipt
 
 Cause: TypeAlias = Literal[
-    "event", "condition", "refused", "route", "action", "entity", "added", "removed", "changed", "values"
+    "event", "condition", "refused", "route", "action", "entity", "added", "removed", "changed", "values", "unknown"
 ]
 CAUSES: Final[Mapping[Cause, str]] = {
     "event": "one version does not read it",
@@ -30,12 +30,13 @@ CAUSES: Final[Mapping[Cause, str]] = {
     "removed": "the field is gone",
     "changed": "another value",
     "values": "values differ; which is not known",
+    "unknown": "nothing was asked; why is not known",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place that differs (``body.row.total``, ``entity``, ``routes[0] where``) and why. ``was`` and ``now`` are its
+    """One place that differs (``body.row.total``, ``entity``, ``routes``) and why. ``was`` and ``now`` are its
     values as a person may see them (what carries a personal-data class is replaced by it); None where there is none."""
 
     place: str
@@ -81,18 +82,14 @@ def from_receipt(sent: StoredReceipt, is_entity: bool, now: ToDeliver, action: A
     return found + (by_name or [Difference("body", "values")])
 
 
-def without_delivery(made: Projection | None, subscription: Subscription | None, other: ToDeliver | None) -> Difference:
-    """Why a version asks nothing of the vendor for an event that ``other``, the delivery of the other version, is made
-    of (None: only its receipt is there). ``subscription`` None: nobody can tell what that version made of it."""
+def without_delivery(made: Projection | None, subscription: Subscription | None, event_type: str) -> Difference:
+    """Why a version (``subscription``; None: nobody can make it again) asks nothing of the vendor for an event of this
+    type. ``made`` is what it makes of it."""
     if isinstance(made, Refused):
         return Difference(made.rejected.detail or made.rejected.reason, "refused")
-    if other is None:
-        return Difference("routes", "condition")
-    if subscription is not None and other.event.type not in subscription.routes:
-        return Difference("routes", "event")
-    if isinstance(made, NotOurs) or subscription is None:
-        return Difference(f"{other.route.place or 'routes'} where", "condition")
-    return Difference("record", "refused")
+    if subscription is None:
+        return Difference("routes", "unknown")
+    return Difference("routes", "condition" if event_type in subscription.routes else "event")
 
 
 def _shown(made: ToDeliver, place: str, value: Any) -> Any:
