@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,6 +271,25 @@ def test_a_map_that_fails_is_told_with_its_place(rows: Rows) -> None:
 
 
 @pytest.mark.integration
+def test_what_no_version_can_take_is_not_compared(rows: Rows) -> None:
+    fails = ('"{{ data.total_minor }}"', '"{{ 1 / data.total_minor }}"')
+    own = rows.project.folder / "consumers" / "subscriptions" / f"{rows.subscription.name}.yaml"
+    own.write_text(TEXT.replace(*fails))
+    rows.project.document("subscription", "attach", rows.subscription.name, "--apply", "--yes")
+    refused = rows.publish(CREATED, key="INV-1", total_minor=0)
+    producer = Producer({"bootstrap.servers": rows.broker.bootstrap, "log_level": 0})
+    producer.produce(rows.project.invoices, b"no event", b"k", partition=1)
+    assert producer.flush(20) == 0
+    read(rows, 2)
+    rows.known_from(0)
+    rows.delivered(refused, outcome="rejected", reason="projection", body_sha256=None)  # as it ended then
+    data = shadow(rows, changed(rows, fails, ("state: open", "state: new")))
+    assert (data["not_compared"], data["compared"]) == ({"refused": 1, "unreadable": 1}, 0)
+    mended = shadow(rows, changed(rows))
+    assert [(one["result"], one["cause"]) for one in mended["differences"]] == [("would_send", "refused")]
+
+
+@pytest.mark.integration
 def test_an_event_that_only_one_version_reads_has_that_as_its_cause(rows: Rows) -> None:
     rows.delivered(rows.publish(PAID, key="INV-1"))
     read(rows, 1)
@@ -301,6 +321,9 @@ def test_a_version_whose_projection_is_gone_is_compared_by_hash_and_names(rows: 
     data = document["data"]
     assert "Only names of fields and hashes can be compared" in document["warnings"][0]
     assert set(places(data)) == {("body", "values", 2), ("routes", "unknown", 1)}
+    (rows.project.folder / ".backbone" / "ledger.db").unlink()
+    neither = rows.project.run("subscription", "shadow", name)
+    assert (neither.exit_code, "There is nothing to compare with. The ledger is empty" in neither.stderr) == (6, True)
     rows.project.run("subscription", "detach", name, "--apply", "--yes")  # its file could not be loaded here
 
 
