@@ -44,6 +44,7 @@ SUBSCRIPTION = {
     "check": _verb("subscription", "subscription", "check", "Find what is wrong in files."),
     "test": _verb("subscription", "subscription", "test", "Run the tests that stand in files."),
     "preview": _verb("subscription", "subscription", "preview", "Show what real events would become; send nothing."),
+    "shadow": _verb("shadow", "verbs", "shadow", "Compare a new version with what was sent; send nothing."),
     "attach": _verb("attach", "verbs", "attach", "Start files, or new versions of them (a change)."),
     "detach": _verb("attach", "verbs", "detach", "End a subscription (a change)."),
     "pause": _verb("attach", "verbs", "pause", "Let it rest; its place is kept."),

@@ -128,7 +128,7 @@ class Sieve:
         """The record if it is meant. Raises UnreachableError where its schema must be fetched and cannot be."""
         if self._key is not None and record.key != self._key:
             return None
-        made = self._made(record)
+        made = self.made(record)
         if isinstance(made, NotOurs):
             return None
         if isinstance(made, OfErased):
@@ -151,8 +151,9 @@ class Sieve:
     def _is_of_types(self, type_: str) -> bool:
         return not type_ or type_ in self._selection.types
 
-    def _made(self, record: Record) -> Projection | None:
-        """None: the registry has no such schema, so nobody can read it now."""
+    def made(self, record: Record) -> Projection | None:
+        """What the subscription makes of any record, meant or not; never Wanted. None: the registry has no such schema,
+        so nobody can read it now. Raises as ``look``."""
         try:
             routed = self._pipeline.route(record)
             while isinstance(routed, SchemaWanted):
@@ -228,7 +229,10 @@ class Judge:
 
     def judge(self, found: Sequence[Past]) -> list[Judged]:
         """One answer each, in their order. Call ``check`` first."""
-        told = self._receipts(found)
+        told: Mapping[Origin, Sequence[StoredReceipt]] = {}
+        if self._ledger is not None:
+            events = {past.record.origin: None if past.made is None else past.made.event for past in found}
+            told = receipts_of(self._ledger, self._subscription.name, events)
         judged = [self._judged(past, told.get(past.record.origin, ())) for past in found]
         if self._guard is None:
             return judged
@@ -258,23 +262,6 @@ class Judge:
         delivered: only a missing end is written."""
         return letter is not None or (self._ledger is not None and not any(one.outcome in DONE for one in told))
 
-    def _receipts(self, found: Sequence[Past]) -> dict[Origin, list[StoredReceipt]]:
-        if self._ledger is None or not found:
-            return {}
-        name = self._subscription.name
-        told = self._ledger.ended_last(name, [past.record.origin for past in found])
-        # an event that was published twice has one receipt, at one of its places
-        others = {
-            (past.made.event.source, past.type, past.made.event.id): past.record.origin
-            for past in found
-            if past.made is not None and past.record.origin not in told
-        }
-        for one in self._ledger.of_identities(name, sorted({id_ for _, _, id_ in others})) if others else ():
-            origin = others.get((one.event_source, one.event_type, one.event_id))
-            if origin is not None:
-                told.setdefault(origin, []).append(one)
-        return told
-
     def _judged(self, past: Past, told: Sequence[StoredReceipt]) -> Judged:
         origin, made = past.record.origin, past.made
         letter = self._dead.open.get(origin)
@@ -298,14 +285,15 @@ class Judge:
             case "missing":
                 if any(one.outcome in DONE for one in told):
                     return "not_asked_for"
-                return "due" if told or self._is_known(past.record) else "not_known"
+                is_known = told or ledger_knows(self._attached, self._known_from, past.record)
+                return "due" if is_known else "not_known"
             case "failed":
                 return "due" if told and told[-1].outcome in FAILED else "not_asked_for"
             case "changed":
                 sent = _last_sent(told)
                 if sent is None:
                     return "not_asked_for"
-                if sent.change_id is None and sent.idempotency_key != _own_key(sent):
+                if sent.change_id is None and sent.idempotency_key != own_key(sent):
                     return "merged"
                 if past.made is not None and self._is_same(past.made, (), told):
                     return "same"
@@ -317,15 +305,6 @@ class Judge:
         action = self._subscription.connector.actions[made.delivery.action]
         left = without(made.delivery, omit, action) if omit else made.delivery
         return sent is not None and left is not None and body_hash(left.body) == sent.body_sha256
-
-    def _is_known(self, record: Record) -> bool:
-        """Whether the ledger would have its receipt if there were one: it knows its place, or nobody has read there
-        since the subscription was attached."""
-        place = (record.topic, record.partition)
-        start = self._attached.starts.get(place)
-        if start is not None and record.offset < start.offset:
-            return True
-        return place in self._known_from and record.offset >= self._known_from[place]
 
     def _is_expired(self, record: Record) -> bool:
         expire_after = self._subscription.policies.expire_after
@@ -346,5 +325,34 @@ def _last_sent(told: Sequence[StoredReceipt]) -> StoredReceipt | None:
     return sent[-1] if sent else None
 
 
-def _own_key(one: StoredReceipt) -> str:
+def own_key(one: StoredReceipt) -> str:
+    """The idempotency key it has if the event was sent by itself and whole."""
     return delivery_key(one.event_source, one.event_type, one.event_id, one.subscription, one.action, one.revision)
+
+
+def receipts_of(
+    ledger: Ledger, subscription: str, found: Mapping[Origin, Event | None]
+) -> dict[Origin, list[StoredReceipt]]:
+    """How deliveries of the records at these places ended, one receipt a revision, the last one last. With the event
+    that stands there (None: it cannot be read), for one that was published twice has its receipt at one place only."""
+    told = ledger.ended_last(subscription, found) if found else {}
+    others = {
+        (event.source, event.type, event.id): origin
+        for origin, event in found.items()
+        if event is not None and origin not in told
+    }
+    for one in ledger.of_identities(subscription, sorted({id_ for _, _, id_ in others})) if others else ():
+        place = others.get((one.event_source, one.event_type, one.event_id))
+        if place is not None:
+            told.setdefault(place, []).append(one)
+    return told
+
+
+def ledger_knows(attached: AttachedSubscription, known_from: Mapping[Place, int], record: Record) -> bool:
+    """Whether the ledger would have the record's receipt if there were one: it knows its place (``known_from``), or
+    nobody has read there since the subscription was attached."""
+    place = (record.topic, record.partition)
+    start = attached.starts.get(place)
+    if start is not None and record.offset < start.offset:
+        return True
+    return place in known_from and record.offset >= known_from[place]

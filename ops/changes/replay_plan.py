@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -90,14 +90,15 @@ def replay_plan(
     inbox = inbox_partitions(app, name)
     cluster = Cluster(app.admin(), app.consumer)
     places = chosen_places(cluster, name, set(attached.definition.topics), topics, ours=True)
-    ranges = _ranges(app, cluster, attached, places, begin, end)
+    ranges = ranges_behind(app, cluster, attached, places, begin, end)
     spans = {one.place: one.spans for one in ranges if one.spans}
     total = sum(one.count for one in ranges)
     until = "" if end is None else f" to {end}"
     which = "" if selection.only == "all" else f", only {selection.only}"
     title = f"replay {name} from {begin}{until}{which}"
     if not total:
-        notes = "; ".join(dict.fromkeys(f"{one.place[0]}/{one.place[1]}: {one.note}" for one in ranges if one.note))
+        noted = [(one.place, str(one.row()["note"])) for one in ranges]
+        notes = "; ".join(f"{place[0]}/{place[1]}: {note}" for place, note in noted if note)
         raise RefusedError(f"There is nothing to {title}{f' ({notes})' if notes else ''}. Nothing was changed.")
     judge.check()
     survey = look(app, sieve, judge, spans)
@@ -155,12 +156,15 @@ class Range:
     spans: tuple[tuple[int, int], ...]
     first: datetime | None
     note: str
+    waiting: int = 0
+    """how many offsets of it the subscription still has to read live, so that they are not in the spans"""
 
     @property
     def count(self) -> int:
         return sum(to - at for at, to in self.spans)
 
     def row(self) -> dict[str, JsonValue]:
+        waits = f"{self.waiting:,} of them wait to be read live, and are not sent twice" if self.waiting else ""
         return {
             "topic": self.place[0],
             "partition": self.place[1],
@@ -168,11 +172,11 @@ class Range:
             "to": self.end,
             "offsets": self.count,
             "first_record": None if self.first is None else utc(self.first),
-            "note": self.note,
+            "note": "; ".join(note for note in (self.note, waits) if note),
         }
 
 
-def _ranges(
+def ranges_behind(
     app: App,
     cluster: Cluster,
     attached: AttachedSubscription,
@@ -180,6 +184,8 @@ def _ranges(
     begin: Position,
     end: Position | None,
 ) -> list[Range]:
+    """What lies between two positions and behind the subscription, in each place; without an end up to where it stands
+    live. Blocks."""
     behind = behind_of(app, attached, places)
     stands = {place: spans[0][1] if spans else 0 for place, spans in behind.items()}
     starts, ends = cluster.starts(places), cluster.ends(places, "committed")
@@ -194,21 +200,18 @@ def _ranges(
             notes.append(f"{tos[place].note}: to its end")
         later = max(0, to - max(begins.offset, stands[place]))
         later -= sum(b - a for a, b in cut(behind[place][1:], begins.offset, to))
-        if later:
-            notes.append(f"{later:,} of them wait to be read live, and are not sent twice")
         last = spans[-1][1] if spans else begins.offset
         found.append(
             Range(
                 place=place, start=begins.offset, end=last, spans=spans, first=begins.first,
-                note="; ".join(note for note in notes if note),
+                note="; ".join(note for note in notes if note), waiting=later,
             )
         )  # fmt: skip
     wanted = {one.place: one.start for one in found if one.spans and one.first is None}
     stamps = cluster.first_records(wanted, "committed")
     times = {place: datetime.fromtimestamp(ms / 1000, UTC) for place, ms in stamps.items() if ms is not None}
     return [
-        Range(place=one.place, start=one.start, end=one.end, spans=one.spans, note=one.note,
-              first=one.first or times.get(one.place))
+        replace(one, first=one.first or times.get(one.place))
         for one in found
     ]  # fmt: skip
 

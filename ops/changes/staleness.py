@@ -58,8 +58,7 @@ def attached_subscription(app: App, attached: AttachedSubscription) -> Subscript
         )
     except BackboneError as error:
         raise RefusedError(
-            f"{attached.name}@{definition.version} cannot be loaded here, so what its letters would do is not known: "
-            f"{error}"
+            f"{attached.name}@{definition.version} cannot be loaded here, so what it would send is not known: {error}"
         ) from None
 
 

@@ -262,6 +262,14 @@ class Ledger:
                     names.update(fields)
         return frozenset(names)
 
+    def is_of(self, one: StoredReceipt, entity: str) -> bool:
+        """Whether a receipt is about this entity, given as a person knows it. True where nobody can tell: it holds a
+        hash, and there is no installation key to ask with."""
+        if not one.entity_hashed:
+            return one.entity == storable(entity)
+        key = self._key()
+        return key is None or one.entity == hashed(entity, key)
+
     def _forms(self, text: str) -> list[str]:
         key = self._key()
         return [storable(text)] if key is None or not text else [storable(text), hashed(text, key)]
