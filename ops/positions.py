@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from schemas.contract import is_topic
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def parse_time(text: str, now: datetime, *, zone: tzinfo | None = None) -> datet
 def parse_topic(text: str) -> tuple[str, tuple[int, ...] | None]:
     """``TOPIC`` (all partitions: None) or ``TOPIC:0,3-5``. Raises InputError."""
     topic, colon, chosen = text.partition(":")
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic, re.ASCII):
+    if not is_topic(topic):
         raise InputError(f"'{_short(text)}' is not a topic. Topics: TOPIC or TOPIC:0,3-5.")
     if not colon:
         return topic, None

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from ops.app import CLUSTER_TIMEOUT_S
+from schemas.avsc import shown
+from schemas.contract import is_topic
 from schemas.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -117,6 +119,8 @@ def partition_count(app: App, topic: str) -> int:
     """How many partitions a topic has. Raises NotFoundError, UnreachableError."""
     from confluent_kafka import KafkaException
 
+    if not is_topic(topic):  # what can be none: the client refuses it in ways of its own
+        raise NotFoundError(f"The cluster has no topic {shown(topic)}.")
     try:
         found = app.admin().list_topics(topic, timeout=CLUSTER_TIMEOUT_S).topics[topic]
     except KafkaException as error:

@@ -31,7 +31,7 @@ _NEEDED = {
     "retention": "no-retention",
 }
 """What a promise must say, with the rule for what it does not."""
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}\Z")
+_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +268,7 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
         if not promise.get(name):
             yield Problem(f"/backbone/{name}", rule, f"a contract needs {shown(name)}.")
     topic = promise.get("topic")
-    if isinstance(topic, str) and topic and (not _TOPIC.match(topic) or topic in (".", "..")):
+    if isinstance(topic, str) and topic and not is_topic(topic):
         yield Problem("/backbone/topic", "bad-topic", "a topic is at most 249 letters, digits and . _ -")
     if promise.get("status", "live") not in STATUSES:
         yield Problem("/backbone/status", "bad-status", f"the status is one of {', '.join(STATUSES)}.")
@@ -289,6 +289,11 @@ def _promise_problems(schema: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"/backbone/{name}", rule, f"there is no field {shown(path)}.{hint}")
         elif isinstance(path, str) and path and not _string_like(fields[path]["type"]):
             yield Problem(f"/backbone/{name}", rule, f"the {name} must be a required string field.")
+
+
+def is_topic(name: str) -> bool:
+    """Whether Kafka takes it as a topic's name."""
+    return _TOPIC.match(name) is not None
 
 
 def _is_day(text: str) -> bool:

@@ -407,6 +407,7 @@ def test_watching_a_monitor_appends_a_look_for_each_of_its_rounds(
 def test_a_worker_that_runs_everything_watches_too(broker: Broker, folder: Path) -> None:
     broker.control()  # the topic, without which nothing runs
     with running(folder, command="run") as (_, worker):
+        eventually(lambda: get(worker, "/api/v1/snapshot")[0] == 200, 60, about="its first round")
         assert asked(worker, "/api/v1/snapshot")["schema"] == "backbone.monitor/v1"
         assert "backbone_monitor_round_seconds" in get(worker, "/metrics")[1]
     assert not (folder / ".backbone" / "monitor" / "local.json").exists()
