@@ -33,7 +33,7 @@ LOG_LEVEL = click.option("--log-level", type=click.Choice(["debug", "info", "war
 def listening(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
     """A click callback: where to listen, or a usage error in a sentence."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or len(port) > 5 or int(port) > 65_535:
         raise click.BadParameter("write HOST:PORT, for example 0.0.0.0:9400")
     return host, int(port)
 

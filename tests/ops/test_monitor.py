@@ -437,6 +437,7 @@ def test_what_can_be_typed_wrong_is_one_sentence(tmp_path: Path, monkeypatch: py
         (("--every", "soon"), 2, "a duration is"),
         (("--compat", "kafka-exportr"), 2, "Did you mean 'kafka-exporter'?"),
         (("--health", "9400"), 2, "write HOST:PORT"),
+        (("--health", "127.0.0.1:99999"), 2, "write HOST:PORT"),
         ((), 8, "backbone local up"),
     ):
         answer = backbone("monitor", *words)
