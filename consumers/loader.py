@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -239,10 +240,15 @@ class _Loading:
             self._error(place, "event", f"No event fits '{written}'.{hint}")
         return self._one_of_each(found, written, place)
 
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        """Every event that a route names, wildcards as they are written."""
+        return frozenset(event for route in self._form.routes for event in route.event)
+
     def _one_of_each(self, found: list[str], written: str, place: tuple[str | int, ...]) -> list[str]:
         """Of an event and the one that replaces it, both published for a time, a wildcard reads the one that the file
         names somewhere, else the old one: a new version never changes by itself what a subscription reads."""
-        named = {event for route in self._form.routes for event in route.event}
+        named = self._named
         kept = dict.fromkeys(found)
         for new in found:
             old = self._contracts[new].replaces

@@ -332,7 +332,8 @@ class HttpRegistry:
                 raise self._strange("a list of something other than schemas")
             found |= {self._written_out(one): None for one in page}
             # some ignore the page and answer with everything each time: then the same comes again
-            if len(page) != PAGE or page == before:
+            # a page may hold less than asked for and not be the last: what is no Avro is missing in it
+            if not page or page == before:
                 break
             before = page
         return sorted(found)

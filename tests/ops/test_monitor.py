@@ -421,9 +421,9 @@ def test_beside_a_monitor_that_of_a_worker_rests_and_only_the_monitor_is_found(b
         lines = (folder / "run.log").read_text().splitlines()
         started = [json.loads(line) for line in lines if line.startswith("{")]
         (worker,) = [line["health"] for line in started if line["event"] == "worker_started"]
-        refused = asked(worker, "/api/v1/snapshot", 503)
-        assert refused["error"]["code"] == 8
-        assert "Another monitor of this project does the work" in refused["error"]["message"]
+        eventually(lambda: "Another monitor of this project does the work" in get(worker, "/api/v1/snapshot")[1], 60,
+                   about="its monitor to rest")  # fmt: skip
+        assert asked(worker, "/api/v1/snapshot", 503)["error"]["code"] == 8
         assert "backbone_group" not in get(worker, "/metrics")[1]
 
 
