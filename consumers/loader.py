@@ -248,16 +248,16 @@ class _Loading:
     def _one_of_each(self, found: list[str], written: str, place: tuple[str | int, ...]) -> list[str]:
         """Of an event and the one that replaces it, both published for a time, a wildcard reads the one that the file
         names somewhere, else the old one: a new version never changes by itself what a subscription reads."""
-        named = self._named
         kept = dict.fromkeys(found)
+        there = frozenset(found)  # also what was left out: the third version is no more read than the second
         for new in found:
             old = self._contracts[new].replaces
-            if old not in kept:
+            if old not in there:
                 continue
-            if new in named:
-                del kept[old]
+            if new in self._named:
+                kept.pop(old, None)
                 continue
-            del kept[new]
+            kept.pop(new, None)
             message = (
                 f"{new} replaces {old}, which '{written}' reads: it is left out until this file names it. "
                 "Both are published for a time."
