@@ -18,6 +18,7 @@ import uvloop
 
 from ops.benchmarks.delivery import Count, running
 from ops.benchmarks.jobs import SLACK_JOB
+from ops.benchmarks.memory import peak_mib
 from ops.benchmarks.site import Site
 from ops.watch import logs
 from ops.watch.observe import Observation
@@ -43,14 +44,8 @@ async def main(arguments: argparse.Namespace) -> None:
                 full = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), 0.01)
-        print("peak", peak_kib(), flush=True)
+        print("peak", round(peak_mib() * 1024), flush=True)
         os._exit(0)
-
-
-def peak_kib() -> int:
-    """The most memory this process has had so far. Not ru_maxrss: that begins with the memory of the parent."""
-    with open("/proc/self/status") as lines:
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ memory and what else a round costs.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from ops.benchmarks.memory import peak_mib
 from ops.lag.cluster import Cluster
 from ops.lag.measure import LagReader, Subject
 from ops.monitor.history import History
@@ -29,10 +29,10 @@ GROUPS, PARTITIONS, TOPICS = 1_000, 12, 200
 
 
 def main(rounds: int) -> dict[str, Any]:
-    began = _mib()
+    began = peak_mib()
     clock = Time()
     cluster = large(clock, groups=GROUPS, partitions=PARTITIONS, topics=TOPICS)
-    simulated = _mib()
+    simulated = peak_mib()
     view = Cluster(cast(Any, cluster), cast(Any, cluster.consumer))
     reader = LagReader(view, reads_max=READS_MAX, search_s=SEARCH_S, clock=clock, monotonic=clock)
     cpu: list[float] = []
@@ -69,12 +69,8 @@ def main(rounds: int) -> dict[str, Any]:
         "history_bytes": kept,
         "before_mib": round(began),
         "simulated_mib": round(simulated),
-        "peak_mib": round(_mib()),
+        "peak_mib": round(peak_mib()),
     }
-
-
-def _mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

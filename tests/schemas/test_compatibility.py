@@ -217,8 +217,9 @@ def test_an_alias_of_a_type_is_relative_to_its_namespace_or_a_full_name() -> Non
 
 
 LARGE = """
-import json, resource, sys, time
+import json, sys, time
 from schemas.compatibility import check
+from ops.benchmarks.memory import peak_mib
 from schemas.difference import differences
 
 
@@ -253,14 +254,14 @@ CASES = {
     "unions of 64 records": (each(70, union("B")), each(70, union("C"))),
     "enums of a thousand": (each(90, enum("s")), each(90, enum("t"))),
 }
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_mib()
 for name, (old, new) in CASES.items():
     start = time.process_time()
     check(new, old), check(old, new)
     middle = time.process_time()
     differences(old, new)
     end = time.process_time()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+    grown = peak_mib() - before
     print(json.dumps([name, middle - start, end - middle, grown]))
 """
 
