@@ -100,17 +100,21 @@ class RecordProducer:
             client = self._client
             # A partial keeps no cells alive: with many sends under way that is half of the garbage collector's work.
             report = partial(client.report, number, on_settled, topic, partition, headers)
+            client.open.append(None)  # before: the report may come before produce returns
+            taken = full = False
             try:
                 client.producer.produce(topic, value, key, partition, report, headers=headers)  # type: ignore[arg-type]
-                taken = full = True
+                taken = True
             except BufferError:
-                taken, full = False, True
+                full = True
             except KafkaException as failure:
                 error = failure.args[0]
-                full = False
                 taken = not client.fatal and not error.fatal() and error.code() != KafkaError._FATAL
                 if taken:
                     client.settle_soon(on_settled, send_failed(error.name(), topic, partition))
+            finally:
+                if not taken:
+                    client.open.pop()
             if taken:
                 if client.abandoned:
                     # close() or a rebuild ran between our look at the client and this produce, so that its thread may
@@ -239,6 +243,9 @@ class _Client:
         self._trouble = ""
         self._error_cb: Callable[[KafkaError], None] | None = settings.get("error_cb")
         self._refused: deque[tuple[OnSettled, SendFailed]] = deque()
+        self.open: deque[None] = deque()
+        """One for each send that is not settled: threads may append and pop at once. The client's own length also
+        counts what it wants to tell of itself: its log lines, its errors."""
         self._unresolved: deque[_Sent] = deque()
         self._gathered = threading.Event()
         self._polled = threading.Condition()
@@ -290,7 +297,7 @@ class _Client:
         if self.fatal:
             self._gathered.wait(_GIVE_UP_S)  # until then nobody knows: some would be counted twice
             return len(self._unresolved)
-        return len(self.producer) + len(self._refused)
+        return len(self.open)
 
     def settle_soon(self, on_settled: OnSettled, failed: SendFailed) -> None:
         """Settle in the poll thread what the client refused at once."""
@@ -309,7 +316,8 @@ class _Client:
         """Send what a broken client had not settled, in the order in which it was sent; answers how many those were.
         What breaks this one too is unknown for good."""
         for sent in sorted(unresolved):
-            report = partial(_report, sent.on_settled, sent.topic, sent.partition)
+            report = partial(self._report_again, sent.on_settled, sent.topic, sent.partition)
+            self.open.append(None)
             try:
                 self.producer.produce(
                     sent.topic,
@@ -321,7 +329,15 @@ class _Client:
                 )
             except (BufferError, KafkaException):
                 _tell(sent.on_settled, sent.failed)  # unknown, as it was
+                self.open.pop()
         return len(unresolved)
+
+    def _report_again(
+        self, on_settled: OnSettled, topic: str, partition: int, error: KafkaError | None, message: Message
+    ) -> None:
+        """The delivery report of what another client had sent before."""
+        _report(on_settled, topic, partition, error, message)
+        self.open.pop()
 
     def unresolved(self) -> Sequence[_Sent]:
         """What it had not settled when it broke."""
@@ -353,6 +369,7 @@ class _Client:
         """The delivery report of a first send: as ``_report``, but what a broken client leaves unknown is kept."""
         if error is None or not self.fatal:
             _report(on_settled, topic, partition, error, message)
+            self.open.pop()  # after the call, so that drain() does not miss it
             return
         failed = send_failed(error.name(), topic, partition)
         if failed.kind == "unknown":
@@ -361,6 +378,7 @@ class _Client:
             self._unresolved.append(_Sent(number, topic, key, value, headers, partition, on_settled, failed))
         else:
             _tell(on_settled, failed)
+        self.open.pop()
 
     def _poll(self) -> None:
         while not self.abandoned and not self.fatal:
@@ -382,7 +400,7 @@ class _Client:
         """Everything still queued or under way is reported with _PURGE_QUEUE or _PURGE_INFLIGHT, which is unknown."""
         self.producer.purge(in_queue=True, in_flight=True, blocking=True)
         deadline = time.monotonic() + _GIVE_UP_S
-        while (len(self.producer) or self._refused) and time.monotonic() < deadline:
+        while self.open and time.monotonic() < deadline:
             self._serve(0.05)
 
     def _poll_once(self, timeout_s: float) -> int:
@@ -400,6 +418,7 @@ class _Client:
             served += 1
             _tell(*self._refused[0])
             self._refused.popleft()  # after the call, so that drain() does not miss it
+            self.open.pop()
         if served and self._waiting:
             with self._polled:
                 self._polled.notify_all()

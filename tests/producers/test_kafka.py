@@ -195,6 +195,32 @@ def test_a_queue_that_stays_full_is_backpressure_after_the_bounded_wait_and_the_
     assert {(one.kind, one.error) for one in got if isinstance(one, SendFailed)} == {("unknown", "_PURGE_QUEUE")}
 
 
+def test_only_sends_are_counted_as_unconfirmed_and_not_what_the_client_has_to_tell_of_itself() -> None:
+    """Its errors and log lines stood in the same queue: of one event it was said that three were not confirmed."""
+    told, go_on = threading.Event(), threading.Event()
+
+    def hold_the_poll_thread(_: object) -> None:
+        told.set()
+        go_on.wait(60)
+
+    producer = RecordProducer({**NOWHERE, "error_cb": hold_the_poll_thread, "reconnect.backoff.max.ms": 100})
+    got: list[Settled] = []
+    producer.send("t", b"k", b"v", None, on_settled=got.append)
+    assert told.wait(60)
+    eventually(lambda: len(producer._client.producer) > 1, 60, about="more that the client tells of itself")
+    assert producer.flush(0) == 1
+    go_on.set()
+    assert producer.close(0) == 1
+    assert len(got) == 1
+
+
+def test_what_the_client_cannot_take_at_all_is_not_counted() -> None:
+    producer = RecordProducer(NOWHERE)
+    with pytest.raises(TypeError):
+        producer.send("t", b"k", 5, None, on_settled=lambda _: None)  # type: ignore[arg-type]
+    assert producer.close(0) == 0
+
+
 def test_closing_twice_is_once_and_sending_afterwards_is_refused() -> None:
     producer = RecordProducer(NOWHERE)
     assert producer.close() == 0
