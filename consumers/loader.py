@@ -249,26 +249,36 @@ class _Loading:
         """Of an event and the one that replaces it, both published for a time, a wildcard reads the one that the file
         names somewhere, else the old one: a new version never changes by itself what a subscription reads."""
         kept = dict.fromkeys(found)
-        there = frozenset(found)  # also what was left out: the third version is no more read than the second
         for new in found:
-            old = self._contracts[new].replaces
-            if old not in there:
+            # also one that was left out already: the third version is no more read than the second
+            older = [old for old in self._replaced_by(new) if old in found]
+            if not older:
                 continue
             if new in self._named:
-                kept.pop(old, None)
+                for old in older:
+                    kept.pop(old, None)
                 continue
             kept.pop(new, None)
             message = (
-                f"{new} replaces {old}, which '{written}' reads: it is left out until this file names it. "
+                f"{new} replaces {older[0]}, which '{written}' reads: it is left out until this file names it. "
                 "Both are published for a time."
             )
             self._findings.append(self._finding(place, "successor-left-out", message, "warning"))
         return list(kept)
 
+    def _replaced_by(self, new: str) -> list[str]:
+        """The event that it replaces, the one that this one replaces, and so on."""
+        older: list[str] = []
+        old = self._contracts[new].replaces
+        while old in self._contracts and old not in older:
+            older.append(old)
+            old = self._contracts[old].replaces
+        return older
+
     def _check_replaced(self, read: set[str]) -> None:
         for event in sorted(read):
-            old = self._contracts[event].replaces
-            if old in read:
+            old = next((old for old in self._replaced_by(event) if old in read), None)
+            if old is not None and old != event:
                 message = f"Both {old} and {event}, which replaces it, are read: the service publishes both for a time."
                 self._error(("routes",), "replaced", message)
 

@@ -53,6 +53,15 @@ def relative(root: Path, path: Path) -> PurePosixPath:
         raise InputError(f"{path} is not in the project {root}, so git does not know it.") from None
 
 
+def from_top(file: str) -> str:
+    """The path of a file, given from here or whole, from the top folder of its repository: what GitHub knows it by.
+    As it was given where no repository is around it. Neither file needs to be there; git is not asked."""
+    path = Path(os.path.abspath(file))
+    # a folder, or in a worktree or submodule a file
+    top = next((folder for folder in path.parents if (folder / ".git").exists()), None) if file else None
+    return file if top is None else path.relative_to(top).as_posix()
+
+
 def _commit(root: Path, revision: str) -> str:
     # a revision never begins with a dash: git would take it for an option
     found = (

@@ -346,7 +346,9 @@ def interactive() -> bool:
 
 
 def _annotation(finding: Finding) -> str:
-    """A finding as GitHub's workflow command (its documentation, "Workflow commands": %, CR and LF are escaped)."""
+    """A finding as GitHub's workflow command (its documentation, "Workflow commands": %, CR and LF are escaped). It
+    shows it beside a line only where the file is named from the top of the repository."""
+    from ops.git import from_top
 
     def data(text: str) -> str:
         return printable(text, lines=True).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -356,7 +358,7 @@ def _annotation(finding: Finding) -> str:
 
     line = "" if finding.line is None else f",line={finding.line}"
     where = f"{finding.path}: " if finding.path else ""
-    place = f"file={attribute(finding.file)}{line},title={attribute(finding.rule)}"
+    place = f"file={attribute(from_top(finding.file))}{line},title={attribute(finding.rule)}"
     return f"::{finding.severity} {place}::{data(where + finding.message)}"
 
 

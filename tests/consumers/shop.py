@@ -96,12 +96,19 @@ ORDERED_V2 = _contract(
     [{"name": "order_id", "type": "string", "doc": "Id.", "examples": ["o-1"]}],
     replaces="shop.Ordered",
 )
+ORDERED_V3 = _contract(
+    "shop.OrderedV3",
+    "order_id",
+    [{"name": "order_id", "type": "string", "doc": "Id.", "examples": ["o-1"]}],
+    replaces="shop.OrderedV2",
+)
 MAILED = _contract(
     "shop.Mailed",
     "email",
     [{"name": "email", "type": "string", "doc": "Address.", "personal_data": "email", "examples": ["ana@x.org"]}],
 )
 CONTRACTS = Contracts({one.name: one for one in (ORDERED, CANCELLED, MOVED, ORDERED_V2, MAILED)})
+THREE_VERSIONS = Contracts({**CONTRACTS, ORDERED_V3.name: ORDERED_V3})
 
 
 class NotePut(BaseModel):
@@ -190,7 +197,7 @@ def checked(
     """The verdict on a file with this text."""
     path = folder / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
-    return check_subscription(path, contracts=CONTRACTS, connections=CONNECTIONS, **more)
+    return check_subscription(path, **{"contracts": CONTRACTS, "connections": CONNECTIONS, **more})
 
 
 def loaded(folder: Path, text: str, **more: Any) -> Subscription:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from consumers.subscription import SubscriptionError, load_subscription, load_text
 from schemas.findings import Finding
-from tests.consumers.shop import CONNECTIONS, CONTRACTS, HEAD, checked, event, loaded, route
+from tests.consumers.shop import CONNECTIONS, CONTRACTS, HEAD, THREE_VERSIONS, checked, event, loaded, route
 
 GOOD = f"""{HEAD}personal_data: {{purpose: To test., allow: [email]}}
 policies: {{slo: 2m, retry: {{attempts: 3, within: 1m}}, on_unknown: hold}}
@@ -447,3 +447,45 @@ routes:
     assert "shop.OrderedV2" in subscription.routes
     assert "shop.Ordered" not in subscription.routes
     assert findings == []
+
+
+@pytest.mark.parametrize(
+    ("named", "read", "left_out"),
+    [
+        ((), "shop.Ordered", ["shop.OrderedV2", "shop.OrderedV3"]),
+        (("shop.OrderedV2",), "shop.OrderedV2", ["shop.OrderedV3"]),
+        (("shop.OrderedV3",), "shop.OrderedV3", ["shop.OrderedV2"]),
+    ],
+)
+def test_a_wildcard_reads_one_of_three_versions(
+    tmp_path: Path, named: tuple[str, ...], read: str, left_out: list[str]
+) -> None:
+    """With the third left out of the loop the second was, and the third was read beside the first; and one that named
+    the third read the first as well: every order came twice."""
+    routes = "".join(f"  - {{event: {one}, action: note.put, body: {{title: x}}}}\n" for one in named)
+    text = f"""description: A test.
+owner: team-a
+connection: notes
+routes:
+{routes}  - event: "shop.*"
+    action: note.put
+    entity: "{{{{ event.id }}}}"
+    body: {{title: "{{{{ event.id }}}}"}}
+"""
+    subscription, findings = checked(tmp_path, text, contracts=THREE_VERSIONS)
+    assert subscription is not None, findings
+    assert [name for name in subscription.routes if name.startswith("shop.Ordered")] == [read]
+    assert [one.message.split()[0] for one in findings if one.rule == "successor-left-out"] == left_out
+    assert {one.severity for one in findings} <= {"warning"}
+
+
+def test_the_first_and_the_third_version_are_not_read_both(tmp_path: Path) -> None:
+    text = """description: A test.
+owner: team-a
+connection: notes
+routes:
+  - {event: [shop.Ordered, shop.OrderedV3], action: note.put, entity: "{{ event.id }}", body: {title: x}}
+"""
+    subscription, findings = checked(tmp_path, text, contracts=THREE_VERSIONS)
+    assert subscription is None
+    assert "Both shop.Ordered and shop.OrderedV3, which replaces it, are read" in findings[0].message

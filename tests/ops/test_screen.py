@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,29 @@ def test_findings_end_the_command_when_one_is_an_error(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "::warning file=a%2Cb.avsc,line=3,title=r::/x: 50%25%0Aof it\n"
     with pytest.raises(CheckFailedError):
         Screen().findings("schema.check", [Finding(file="f", path="", rule="r", message="m")], checked="1 contract")
+
+
+def test_annotations_name_files_from_the_top_of_the_repository(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were whole paths, or began where the command was typed: GitHub showed them beside no line."""
+    project = tmp_path / "clone" / "services" / "billing"
+    (project / "events").mkdir(parents=True)
+    (tmp_path / "clone" / ".git").write_text("gitdir: elsewhere\n")  # as in a worktree
+    monkeypatch.chdir(project / "events")
+
+    def shown(file: str) -> str:
+        Screen(output="github").findings(
+            "s", [Finding(file=file, path="", rule="r", message="m", severity="notice")], checked="1"
+        )
+        return capsys.readouterr().out.removeprefix("::notice file=").partition(",")[0]
+
+    assert shown(str(project / "events" / "A.avsc")) == "services/billing/events/A.avsc"
+    assert shown("A.avsc") == "services/billing/events/A.avsc"
+    assert shown("../backbone.toml") == "services/billing/backbone.toml"
+    assert shown("") == ""
+    (tmp_path / "clone" / ".git").unlink()
+    assert shown("A.avsc") == "A.avsc", "there is no repository"
 
 
 @given(st.text())
