@@ -1,6 +1,7 @@
 # Two commands for everybody: make demo, make test. Each sets up what it needs, once; the second run starts in seconds.
 # Needs: Python >= 3.11, make and Maven (or Docker instead of Maven, for the demo's stack by hand).
 
+WORKERS ?= 3
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
   $(if $(shell $(name) -c 'import sys; print("new" if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(name))))
 BIN := .venv/bin
@@ -10,7 +11,7 @@ READY := .venv/ready
 
 help:
 	@echo 'make demo          the main job end to end, about a minute (KEEP=1 leaves the stack running)'
-	@echo 'make test          all tests (ARGS="-k name" are passed to pytest)'
+	@echo 'make test          all tests (ARGS="-k name" are passed to pytest; WORKERS=3 run at once)'
 	@echo 'make check         format, lint, types, import rules, generated files'
 	@echo 'make bench         how fast it is on this machine'
 	@echo 'make faults        the fault matrix, about 10 minutes (ARGS="--act N", "--row NAME", "--seed N", "--list")'
@@ -22,8 +23,9 @@ help:
 demo: $(READY)
 	@$(BIN)/python -m ops.demo $(if $(KEEP),--keep) $(ARGS)
 
+# More workers than cores: half of what a test does is to wait for Kafka, for a worker, for a vendor.
 test: $(READY)
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet || { echo 'Files are not formatted. Do it: $(BIN)/ruff format' >&2; exit 1; }
