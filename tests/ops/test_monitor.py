@@ -288,16 +288,16 @@ def running(folder: Path, *words: str, command: str = "monitor") -> Iterator[tup
         return url if get(url, "/ready")[0] == 200 else None
 
     try:
-        yield process, cast(str, eventually(ready, 60, about="the first round"))
+        yield process, cast(str, eventually(ready, 120, about="the first round"))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(15)
+            process.wait(60)
 
 
 def get(url: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"{url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -324,7 +324,7 @@ def test_the_commands_read_what_a_monitor_has_measured_and_measure_themselves_wi
         with running(folder, "--every", "1s", "--compat", "kafka-exporter,kafka-lag-exporter") as (process, url):
             _reads_of_a_monitor(broker, url, topic, prefix, name)
             process.kill()
-            process.wait(10)
+            process.wait(60)
         gone = backbone("lag", name, "-v", "--output", "json")
         assert gone.code == 0, gone.err
         assert "does not answer" in gone.err
@@ -397,7 +397,7 @@ def test_watching_a_monitor_appends_a_look_for_each_of_its_rounds(
         assert process.stdout is not None
         looks = [json.loads(process.stdout.readline())["data"] for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped watching." in said
     assert len({look["sampled_at"] for look in looks}) == 3

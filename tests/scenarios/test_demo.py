@@ -1,51 +1,61 @@
-"""``make demo`` in a copy of the project: the whole story, with its own verdict."""
+"""``make demo``: what it leaves, and its verdict. The whole story is run in ``test_readme.py``."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ops.demo import demo
+from ops.demo.demo import Demo
 from ops.demo.story import tell
 from ops.demo.table import Row, judge
+from schemas.errors import RefusedError
 
-ROOT = Path(__file__).resolve().parents[2]
 RIGHT = Row("crm-contacts", "HubSpot", 10, 10, 3, 1, 0, 0)
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """The project as a clone would have it, with the programs that are already here."""
-    for folder in ("schemas", "producers", "connectors", "consumers", "ops"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "backbone.toml", tmp_path)
-    (tmp_path / ".backbone").mkdir()
-    (tmp_path / ".backbone" / "artifacts").symlink_to(ROOT / ".backbone" / "artifacts")
-    return tmp_path
+@pytest.mark.parametrize(
+    ("keep", "succeeded", "stays"), [(False, True, False), (True, False, False), (True, True, True)]
+)
+def test_what_the_demo_started_ends_with_it_unless_it_succeeded_and_is_to_be_kept(
+    keep: bool, succeeded: bool, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo itself runs in ``test_readme.py``, to be kept; what else differs without KEEP=1 is its end."""
+    data, marker = tmp_path / "local" / "kafka", tmp_path / "demo.json"
+    monkeypatch.setattr(demo, "STATE", tmp_path)
+    monkeypatch.setattr(demo, "MARKER", marker)
+    run = Demo(keep=keep)
+    data.mkdir(parents=True)
+    marker.write_text("{}")
+    run._owns_stack, run._succeeded = True, succeeded
+    run._worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    run._service = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], text=True)
+    try:
+        run.end()
+        assert run._service.poll() is not None
+        assert (run._worker.poll() is None) == stays
+        assert (data.exists(), marker.exists()) == (stays, stays)
+        assert not run._folder.exists()
+    finally:
+        for process in (run._worker, run._service):
+            process.kill()
+            process.wait()
 
 
-@pytest.mark.timeout(300)
-def test_the_demo_tells_its_story_and_every_vendor_agrees(stack: object, copy: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    done = subprocess.run(
-        [sys.executable, "-m", "ops.demo"], cwd=copy, env=environment, capture_output=True, text=True, timeout=280,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = re.findall(r"^(\S+) +(HubSpot|Slack|SQLite) +([\d,]+) +([\d,]+) +\S+ +(\d+) +(\d+) +(\d+) +(\d+)$",
-                      done.stdout, re.MULTILINE)  # fmt: skip
-    assert [row[0] for row in rows] == ["crm-contacts", "billing-alerts", "warehouse", "finance-feed"]
-    for _, _, expected, applied, dead, lag, lost, wrong in rows:
-        assert expected == applied
-        assert (lag, lost, wrong) == ("0", "0", "0")
-        assert int(dead) <= 1
-    assert not (copy / ".backbone" / "demo.json").exists(), "the demo leaves nothing behind"
+def test_a_stack_that_is_not_the_demos_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "local" / "kafka"
+    data.mkdir(parents=True)
+    monkeypatch.setattr(demo, "STATE", tmp_path)
+    monkeypatch.setattr(demo, "MARKER", tmp_path / "demo.json")
+    run = Demo(keep=False)
+    with pytest.raises(RefusedError, match="the demo begins from nothing"):
+        run.run()
+    run.end()
+    assert data.exists()
 
 
 def test_the_same_seed_tells_the_same_story_and_another_one_another() -> None:

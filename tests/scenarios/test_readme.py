@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,16 @@ def test_the_examples_for_service_developers_run() -> None:
         names[name]()
 
 
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The clone, and what the demo has said."""
+
+    clone: Path
+    told: str
+
+
 @pytest.fixture(scope="module")
-def demo(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shown(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A clone in which ``make demo KEEP=1`` has run."""
     clone = tmp_path_factory.mktemp("clone")
     for folder in SOURCES:
@@ -56,10 +65,26 @@ def demo(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     try:
         done = python(clone, "ops.demo", "--keep", timeout_s=280)
         assert done.returncode == 0, done.stdout + done.stderr
-        yield clone
+        yield Demo(clone, done.stdout)
     finally:
         python(clone, "ops.demo", "--stop")
         local.down(clone / ".backbone")
+
+
+@pytest.fixture
+def demo(shown: Demo) -> Path:
+    return shown.clone
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_tells_its_story_and_every_vendor_agrees(shown: Demo) -> None:
+    rows = re.findall(r"^(\S+) +(HubSpot|Slack|SQLite) +([\d,]+) +([\d,]+) +\S+ +(\d+) +(\d+) +(\d+) +(\d+)$",
+                      shown.told, re.MULTILINE)  # fmt: skip
+    assert [row[0] for row in rows] == ["crm-contacts", "billing-alerts", "warehouse", "finance-feed"]
+    for _, _, expected, applied, dead, lag, lost, wrong in rows:
+        assert expected == applied
+        assert (lag, lost, wrong) == ("0", "0", "0")
+        assert int(dead) <= 1
 
 
 def python(clone: Path, module: str, *words: str, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
@@ -83,7 +108,7 @@ def transcripts() -> list[tuple[str, list[str]]]:
     return [(typed, shown) for typed, shown in found if typed.startswith("backbone ")]
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(600)
 def test_every_transcript_can_be_typed_after_the_demo(demo: Path) -> None:
     subscription = blocks("yaml")[0]
     (demo / subscription.splitlines()[0].removeprefix("# ")).write_text(subscription)
@@ -103,7 +128,7 @@ def test_every_transcript_can_be_typed_after_the_demo(demo: Path) -> None:
     assert letter
 
 
-def typed_until_shown(demo: Path, typed: str, words: list[str], shown: list[str]) -> str:
+def typed_until_shown(demo: Path, typed: str, words: list[str], lines: list[str]) -> str:
     """What the command says. One that only looks is typed again for a while: what the worker that the demo killed said
     last is shown until it has been silent for 40 s."""
     until = time.monotonic() + (60 if words[0] in ("status", "connection") else 0)
@@ -111,7 +136,7 @@ def typed_until_shown(demo: Path, typed: str, words: list[str], shown: list[str]
         done = python(demo, "ops.cli", *words)
         said = done.stdout + done.stderr
         assert done.returncode == 0, f"{typed}\n{said}"
-        missing = [line for line in shown if not pattern(line).search(said)]
+        missing = [line for line in lines if not pattern(line).search(said)]
         if not missing:
             return said
         assert time.monotonic() < until, f"{typed} does not show\n{missing[0]}\nbut\n{said}"
