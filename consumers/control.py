@@ -69,11 +69,17 @@ class State:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Where a partition is read from when its group has no commit yet; ``started`` once a worker has committed it:
-    from then on a missing commit is a loss to report, not a reason to start again."""
+    from then on a missing commit is a loss to report, not a reason to start again.
+
+    ``until`` is the hand-over position: the partition's end when the attach was applied. What lies below it is
+    catch-up. None: nothing was to be caught up with, or an older version wrote the record. ``fold``: the catch-up
+    delivers the last event of each key alone."""
 
     offset: int
     state: Literal["pending", "started"]
     at: str = ""
+    until: int | None = None
+    fold: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

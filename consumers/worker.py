@@ -342,8 +342,11 @@ class Worker:
         return {place: begin_at(attached, *place, offset) for place, offset in committed.items()}
 
     def _started(self, name: str, positions: Mapping[Place, int]) -> None:
+        attached = self._tail.current().subscriptions.get(name)
+        starts = {} if attached is None else attached.starts
         for (topic, partition), offset in positions.items():
-            start = Start(offset=offset, state="started", at=timestamp())
+            start = starts.get((topic, partition), Start(offset=offset, state="pending"))
+            start = replace(start, offset=offset, state="started", at=timestamp())  # what the attach has marked stays
             self._write(start_record(name, topic, partition, start))
 
     # ---- writing the control topic
