@@ -107,6 +107,16 @@ class AttachedSubscription:
     starts: Mapping[tuple[str, int], Start] = field(default_factory=dict)
     leave: Leave | None = None
 
+    @property
+    def catching_up(self) -> tuple[tuple[str, int], ...]:
+        """The partitions whose hand-over to live is not recorded yet."""
+        return tuple(sorted(place for place, start in self.starts.items() if start.catches_up))
+
+    @property
+    def handed_over_at(self) -> str:
+        """When the last partition was handed over; empty while one catches up, and where none had to."""
+        return "" if self.catching_up else max((start.caught_up_at for start in self.starts.values()), default="")
+
     def away_at(self, now: datetime) -> bool:
         """Whether our workers are asked to stay out of the group at ``now``."""
         if self.leave is None:

@@ -1084,8 +1084,8 @@ class Flow:
         for partition in list(self._partitions.values()):
             if partition.paused:
                 self._unpause(partition)
+        self._hand_over()  # by what was committed a second ago: what is due now is sent when its range is acked
         self._commits.due()
-        self._hand_over()
         if self._receipts_acked:
             self._observe(facts.ReceiptsWritten(self._name, self._receipts_acked))
             self._receipts_acked = 0

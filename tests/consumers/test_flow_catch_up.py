@@ -43,6 +43,18 @@ def test_the_hand_over_is_told_once_when_everything_below_the_position_is_commit
     assert rig.handed_over == [A]
 
 
+def test_the_hand_over_is_told_though_something_new_is_to_be_committed_every_second() -> None:
+    """While live traffic ran a range was always on its way when the hand-over was looked for: it was never told."""
+    rig = Rig()
+    rig.assign(A, until=1)
+    for number in range(3):
+        rig.give({"entity": str(number)}, key=None)
+        rig.deliver()
+        rig.deliver(background=True)
+        rig.flow.commit_due()  # the range is acked after it
+    assert rig.handed_over == [A]
+
+
 def test_a_partition_that_comes_after_its_hand_over_tells_it_so_that_a_record_that_was_lost_is_made_up_for() -> None:
     rig = Rig()
     rig.assign(A, at=7, until=7)
