@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ops.changes.attach_survey import ERASED, EXPIRED, REFUSED, SENT, Effort, Survey, effort, expires_before, look
+from ops.changes.attach_survey import (
+    ERASED,
+    EXPIRED,
+    REFUSED,
+    SENT,
+    WAITS,
+    Effort,
+    Survey,
+    effort,
+    expires_before,
+    look,
+)
 from ops.changes.plan import JsonValue
 from ops.changes.structure import structure
 from ops.wording import counted, duration, plain_json
@@ -194,17 +205,19 @@ def sentences(subscription: Subscription, survey: Survey, takes: Effort, quota: 
         f"{counted(survey.events, 'event')} for it, {survey.estimate(survey.not_ours):,} records not"
     )
     for row in survey.plain():
-        ends = ", ".join(
-            f"{row[name]:,} {words}"
-            for name, words in (
-                (SENT, f"would be sent to {connection}"),
-                (EXPIRED, "skipped, older than expire_after"),
-                (REFUSED, "dead letters"),
-                (ERASED, "skipped, about erased persons"),
+        ends = [
+            text
+            for name, text in (
+                (SENT, f"{row[SENT]:,} would be sent to {connection}"),
+                (EXPIRED, f"{row[EXPIRED]:,} skipped, older than expire_after"),
+                (REFUSED, counted(row[REFUSED], "dead letter")),
+                (ERASED, f"{row[ERASED]:,} skipped, about erased persons"),
+                (WAITS, f"{row[WAITS]:,} wait for a schema that the registry does not have"),
             )
             if row[name]
-        )
-        yield f"  {row['event'] or 'events of an unknown schema'}: {about}{row['events']:,}: {ends or 'none is sent'}"
+        ]
+        name = row["event"] or "of a schema or type that cannot be read"
+        yield f"  {about}{row['events']:,} {name}: {', '.join(ends) or 'none is sent'}"
         for example in row["examples"]:
             yield f"    {_shown(example)}"
     calls = f"at least {counted(takes.calls, 'call')} to {connection}"
@@ -215,7 +228,10 @@ def sentences(subscription: Subscription, survey: Survey, takes: Effort, quota: 
     elif quota is not None:
         span = duration(timedelta(seconds=takes.seconds))
         yield f"{calls}: {span} at the background's part of its quota ({quota.background:.0%})"
-    yield "what is live on the connection goes first; order per key holds over the hand-over, nothing is sent twice"
+    crash = "after a crash what was on its way may come twice"
+    if subscription.connector.idempotency.kind != "none":
+        crash = f"what comes again after a crash has its key, so {connection} does it once"
+    yield f"live events go first, order per key holds over the hand-over, nothing is left out; {crash}"
 
 
 def _shown(example: Mapping[str, Any]) -> str:

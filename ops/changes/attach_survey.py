@@ -34,6 +34,7 @@ LOOKED_AT_MAX: Final = 20_000
 LOOKING_S: Final = 5.0
 EXAMPLES: Final = 5
 SENT, EXPIRED, REFUSED, ERASED, WAITS = "sent", "expired", "dead_letter", "erased", "waits_for_schema"
+OUTCOMES: Final = (SENT, EXPIRED, REFUSED, ERASED, WAITS)
 
 
 @dataclass(slots=True)
@@ -114,7 +115,7 @@ class Survey:
             {
                 "event": name or None,
                 "events": self.estimate(one.events),
-                **{outcome: self.estimate(one.outcomes[outcome]) for outcome in (SENT, EXPIRED, REFUSED, ERASED)},
+                **{outcome: self.estimate(one.outcomes[outcome]) for outcome in OUTCOMES},
                 "examples": one.examples,
             }
             for name, one in ordered

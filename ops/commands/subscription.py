@@ -80,7 +80,8 @@ def _row(
     if attached is not None and attached.handed_over_at and not note:
         note = f"caught up, live since {attached.handed_over_at}"
     if attached is not None and attached.catching_up and not note:
-        note = f"catching up: {len(attached.catching_up)} partitions before their hand-over to live"
+        their = "partition before its" if len(attached.catching_up) == 1 else "partitions before their"
+        note = f"catching up: {len(attached.catching_up)} {their} hand-over to live"
     if attached is not None and definition is not None and attached.state.reason:
         note = attached.state.reason
     new = [] if loaded is None or definition is None else sorted(set(loaded.routes) - set(definition.events))

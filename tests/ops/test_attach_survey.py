@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -11,11 +13,14 @@ from hypothesis import strategies as st
 
 from connectors.pacing import Quota, read_rate
 from consumers.subscription import Route
-from ops.changes.attach_effects import figures, sentences, who_may_run
+from ops.changes import attach_effects
+from ops.changes.attach_effects import Effects, figures, sentences, who_may_run
 from ops.changes.attach_survey import EXAMPLES, Survey, effort, expires_before, sampled
-from ops.lag.cluster import Place
+from ops.lag.cluster import Cluster, Place
+from ops.topics import TopicState
 from schemas.event import Record
 from tests.consumers.flow_rig import NOW, ROUTE, JsonPipeline, subscription
+from tests.ops.simulated_cluster import Log, SimulatedCluster, Time
 
 A, B = ("t", 0), ("t", 1)
 ROUTES: dict[str, tuple[Route, ...]] = {"shop.Ordered": (replace(ROUTE, carried={"body.mail": frozenset({"email"})}),)}
@@ -97,7 +102,7 @@ def test_counts_of_a_part_are_estimates_and_say_so() -> None:
         "catch-up: 1,000 offsets before the hand-over to live (by a look at 2 of them, the oldest and the newest); "
         "about 500 events for it, 500 records not"
     )
-    assert "shop.Ordered: about 500" in said[1]
+    assert said[1] == "  about 500 shop.Ordered: 500 would be sent to crm"
 
 
 def test_the_plan_in_words() -> None:
@@ -106,11 +111,12 @@ def test_the_plan_in_words() -> None:
     survey = surveyed(b'{"entity": "1", "mail": "ana@x.org"}', b"bad")
     assert list(sentences(subscription(), survey, effort(90, 1, quota), quota)) == [
         "catch-up: 2 offsets before the hand-over to live; 2 events for it, 0 records not",
-        "  shop.Ordered: 2: 1 would be sent to crm, 1 dead letters",
+        "  2 shop.Ordered: 1 would be sent to crm, 1 dead letter",
         '    t/0/0 note.put 1 {"mail": "‹email›"}',
         "    t/0/1 dead letter: projection",
         "at least 90 calls to crm: 30s at the background's part of its quota (30%)",
-        "what is live on the connection goes first; order per key holds over the hand-over, nothing is sent twice",
+        "live events go first, order per key holds over the hand-over, nothing is left out; what comes again after a "
+        "crash has its key, so crm does it once",
     ]
     assert list(sentences(subscription(), Survey(total=0), effort(0, 1, quota), quota)) == [
         "nothing is to be caught up with: it is live from the first event"
@@ -164,6 +170,49 @@ def test_events_that_are_all_old_expire_though_reading_is_quicker_than_they_are_
 def test_no_more_is_lost_than_there_is(ages: list[tuple[float, int]], total: int, keeps: float, takes: float) -> None:
     older = [(age, min(count, total)) for age, count in ages]
     assert 0 <= expires_before(older, total, keeps, takes) <= total
+
+
+def on_a_cluster(*, every_s: float, since_s: float, keeps: str) -> tuple[Effects, str]:
+    clock = Time()
+    simulated = SimulatedCluster(clock)
+    simulated.logs[A] = Log(since=clock.now - since_s, every_s=every_s)
+    effects, cluster = Effects(), Cluster(cast(Any, simulated), cast(Any, simulated.consumer))
+    topic = TopicState(name="t", partitions=1, replication=1, config={"retention.ms": keeps})
+    sub = subscription()
+    with patch.object(attach_effects, "datetime", Clock(clock)):
+        attach_effects.retention(cluster, sub, {"t": topic}, {A: 0}, effort(1_000, 1, SLOW), effects)
+    return effects, " ".join(effects.warnings)
+
+
+SLOW = Quota(rate=read_rate("1/m"), background=0.5)
+"""Two minutes an event."""
+
+
+class Clock:
+    """``datetime`` on the time of a simulated cluster."""
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+
+    def now(self, zone: Any) -> datetime:
+        return datetime.fromtimestamp(self._time.now, zone)
+
+
+def test_an_attach_that_would_lose_events_to_retention_is_severe_and_says_how_many() -> None:
+    a_day = str(86_400_000)
+    effects, said = on_a_cluster(every_s=86.4, since_s=86_300, keeps=a_day)
+    assert effects.figures["retention"][0]["deleted_before_read"] > 0
+    assert "are deleted before they are read" in effects.severe
+    assert "catching up takes 1d9h, and t keeps events for 1d" in said
+    assert "--from @time" in said
+
+
+def test_an_attach_whose_events_are_kept_long_enough_is_not() -> None:
+    effects, said = on_a_cluster(every_s=86.4, since_s=86_300, keeps=str(30 * 86_400_000))
+    assert (effects.severe, said) == ("", "")
+    assert effects.figures["retention"][0]["deleted_before_read"] == 0
+    kept_for_ever, said = on_a_cluster(every_s=86.4, since_s=86_300, keeps="-1")
+    assert (kept_for_ever.figures["retention"][0]["keeps_s"], said) == (None, "")
 
 
 # ---- who may run it
