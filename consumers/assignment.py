@@ -21,13 +21,15 @@ Place: TypeAlias = tuple[str, int]
 class Assigned:
     """A partition this process now reads, from ``offset``; ``done`` are offsets beyond it that are finished already.
     ``epoch`` grows with every assignment: what carries an older one is dropped. ``open_letters`` are key and offset of
-    every open dead letter of the partition, where the subscription parks keys."""
+    every open dead letter of the partition, where the subscription parks keys. ``until``: records below it are what an
+    attach has to catch up with (``consumers.control.Start``)."""
 
     place: Place
     epoch: int
     offset: int
     done: Runs
     open_letters: Sequence[tuple[bytes | None, int]] = ()
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

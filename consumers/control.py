@@ -69,11 +69,24 @@ class State:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Where a partition is read from when its group has no commit yet; ``started`` once a worker has committed it:
-    from then on a missing commit is a loss to report, not a reason to start again."""
+    from then on a missing commit is a loss to report, not a reason to start again.
+
+    ``until`` is the hand-over position: the partition's end when the attach was applied. What lies below it is
+    catch-up, whatever brings a reader there (a rewind, too). None: nothing was to be caught up with, or an older
+    version wrote the record. ``caught_up_at``: when the partition was first committed at ``until`` or beyond, so that
+    from there on it was live; empty until then. ``fold``: the catch-up delivers the last event of each key alone."""
 
     offset: int
     state: Literal["pending", "started"]
     at: str = ""
+    until: int | None = None
+    fold: bool = False
+    caught_up_at: str = ""
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether the hand-over to live is still to come."""
+        return self.until is not None and not self.caught_up_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +106,16 @@ class AttachedSubscription:
     state: State = State(state="running")
     starts: Mapping[tuple[str, int], Start] = field(default_factory=dict)
     leave: Leave | None = None
+
+    @property
+    def catching_up(self) -> tuple[tuple[str, int], ...]:
+        """The partitions whose hand-over to live is not recorded yet."""
+        return tuple(sorted(place for place, start in self.starts.items() if start.catches_up))
+
+    @property
+    def handed_over_at(self) -> str:
+        """When the last partition was handed over; empty while one catches up, and where none had to."""
+        return "" if self.catching_up else max((start.caught_up_at for start in self.starts.values()), default="")
 
     def away_at(self, now: datetime) -> bool:
         """Whether our workers are asked to stay out of the group at ``now``."""
@@ -190,11 +213,12 @@ def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) 
 @dataclass(frozen=True, slots=True)
 class Begin:
     """Where to read a partition from. ``offset`` None: its beginning, or with ``at_end`` its end. ``first``: nobody has
-    committed it yet, so it is committed at once and its start marked started."""
+    committed it yet, so it is committed at once and its start marked started. ``until`` as in ``Start``."""
 
     offset: int | None
     first: bool
     at_end: bool = False
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +237,16 @@ def begin_at(
     subscription: AttachedSubscription, topic: str, partition: int, committed: int | None
 ) -> Begin | NoPosition:
     """Where one newly assigned partition is read from; ``committed`` is the group's offset, None without one."""
-    if committed is not None:
-        return Begin(committed, first=False)
     start = subscription.starts.get((topic, partition))
+    until = None if start is None else start.until
+    if committed is not None:
+        return Begin(committed, first=False, until=until)
     name = subscription.name
     if topic == inbox_topic(name):
         # What was in it and is not committed any more is not lost: its dead letter is open, its change knows of it.
         return Begin(None, first=True, at_end=start is not None)
     if start is not None and start.state == "pending":
-        return Begin(start.offset, first=True)
+        return Begin(start.offset, first=True, until=until)
     if start is not None:
         return NoPosition(
             f"the committed position of {topic}/{partition} is gone (a group that is empty for 7 days loses its "

@@ -186,6 +186,15 @@ class SubscriptionLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What an attach had to catch up with in this partition is done: from ``until`` on it is live."""
+
+    subscription: str
+    place: tuple[str, int]
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionsAssigned:
     subscription: str
     partitions: tuple[tuple[str, int], ...]
@@ -233,6 +242,7 @@ Fact: TypeAlias = (
     | SubscriptionNotStarted
     | SubscriptionStopped
     | SubscriptionLeft
+    | CaughtUp
     | PartitionsAssigned
     | PartitionsRevoked
     | CommitFailed

@@ -85,6 +85,11 @@ class Effects(Protocol):
         """Fetch it, then hand the work to ``Flow.go_on``."""
         ...
 
+    def caught_up(self, places: Sequence[Place]) -> None:
+        """Everything below the hand-over positions of these partitions is finished and committed, or was when they
+        were assigned: from here on they are live. Once for each assignment."""
+        ...
+
     def stopped(self, reason: str) -> None:
         """The subscription cannot go on by itself; ``reason`` is a sentence. Called once."""
         ...
@@ -144,8 +149,8 @@ class Flow:
         self._commits = Commits(
             self._partitions, effects, ranges=receipts, left=self._leave, failed=self._receipt_failed
         )
-        self._background_open = 0
-        self._background_full = False
+        self._inbox_open = self._catch_up_open = 0
+        self._inbox_full = self._catch_up_full = False
         self._receipts_acked = 0
         self._slowest_s = 0.0
         self._viewed = (0.0, 0)
@@ -172,7 +177,7 @@ class Flow:
             if self._parks:
                 self._parked.begin(one.place, one.open_letters)
             # Also where it is not to be paused: a pause of an earlier assignment may still be on its way to the owner.
-            self._effects.pause_partition(one.place, self._background_full and one.place[0] == self._inbox)
+            self._effects.pause_partition(one.place, self._is_full(partition))
         self._observe(facts.PartitionsAssigned(self._name, tuple(one.place for one in partitions)))
         self._check_parked()
 
@@ -256,11 +261,16 @@ class Flow:
                 not_ours += 1
             else:
                 key = record.offset if record.key is None else record.key
-                self._add(Work(partition, entry, record), (record.topic, record.partition, key))
+                work = Work(partition, entry, record)
+                self._catch_up_open += work.background
+                self._add(work, (record.topic, record.partition, key))
         for place, position in handover.positions.items():
             if (partition := open_places.get(place)) is not None:
                 partition.tracker.read_to(position)
                 partition.dirty = True
+                partition.catches_up = position < partition.until
+        if self._catch_up_open >= self._background_max and not self._catch_up_full:
+            self._bound_catch_up()
         if not_ours:
             self._observe(facts.RecordsNotOurs(self._name, not_ours))
 
@@ -276,12 +286,12 @@ class Flow:
         work = Work(partition, entry, origin, order)
         if order.kind == "erase":
             self._take_erasure(work)
-        self._background_open += 1
+        self._inbox_open += 1
         # The partition number is the inbox record's: where the key's live events go now, should that have changed.
         key = work.record.offset if work.record.key is None else work.record.key
         self._add(work, (origin.topic, record.partition, key))
-        if not self._background_full and self._background_open >= self._background_max:
-            self._background_full = True
+        if not self._inbox_full and self._inbox_open >= self._background_max:
+            self._inbox_full = True
             self._pause_inbox(True)
         return 0
 
@@ -303,6 +313,23 @@ class Flow:
         for place, partition in self._partitions.items():
             if place[0] == self._inbox and not partition.paused:
                 self._effects.pause_partition(place, paused)
+
+    def _bound_catch_up(self) -> None:
+        """Once a partition of ours is live, what others have to catch up with leaves it room. Until then it has all:
+        nothing waits behind it, and a pause throws away what was fetched ahead."""
+        catching_up = [one for one in self._partitions.values() if one.catches_up]
+        is_live = any(not one.catches_up for place, one in self._partitions.items() if place[0] != self._inbox)
+        if catching_up and is_live:
+            self._catch_up_full = True
+            for partition in catching_up:
+                if not partition.paused:
+                    self._effects.pause_partition(partition.place, True)
+
+    def _is_full(self, partition: Partition) -> bool:
+        """Whether the room for what is read from this partition is taken."""
+        if partition.place[0] == self._inbox:
+            return self._inbox_full
+        return self._catch_up_full and partition.catches_up
 
     def _add(self, work: Work, key: LaneKey) -> None:
         lane = self._lanes.add(key, work)
@@ -458,7 +485,7 @@ class Flow:
         head = lane.queue[0]
         group = [head]
         for work in list(lane.queue)[1:MERGED_MAX]:
-            if work.background != head.background or work.alone or work.attempts.count or work.order is not None:
+            if head.order is not None or work.order is not None or work.alone or work.attempts.count:
                 break
             newest = group[-1].delivery
             assert newest is not None
@@ -876,11 +903,18 @@ class Flow:
         work.over = True
         self.settled_records += 1
         self.settled_bytes += work.size
-        if work.background:
-            self._background_open -= 1
-            if self._background_full and self._background_open <= self._background_max / 2:
-                self._background_full = False
+        if work.order is not None:
+            self._inbox_open -= 1
+            if self._inbox_full and self._inbox_open <= self._background_max / 2:
+                self._inbox_full = False
                 self._pause_inbox(False)
+        elif work.background:
+            self._catch_up_open -= 1
+            if self._catch_up_full and self._catch_up_open <= self._background_max / 2:
+                self._catch_up_full = False
+                for place, partition in self._partitions.items():
+                    if partition.until and not partition.paused:
+                        self._effects.pause_partition(place, False)
 
     def _count_settled(self, record: Record) -> None:
         self.settled_records += 1
@@ -986,7 +1020,7 @@ class Flow:
             lane_over=lane_over,
             event_type=event_type,
         )
-        if work.background or parked:
+        if work.order is not None or parked:
             return
         if (too_many := self._guard.rejected(lane)) is not None:
             self.stop(
@@ -1026,9 +1060,9 @@ class Flow:
     def _stays_parked(self, work: Work) -> bool:
         """Whether an open letter of its key is before it. A redriven event passes the letters behind it, its own
         among them; but when one before it has failed once more it waits behind that one as it did."""
-        if not work.background:
+        if work.order is None:
             return self._is_parked(work)
-        if work.order is None or work.order.kind != "redrive":
+        if work.order.kind != "redrive":
             return False
         first = self._parked.first(work.source, work.record.key)
         return first is not None and first < work.record.offset
@@ -1050,13 +1084,27 @@ class Flow:
         for partition in list(self._partitions.values()):
             if partition.paused:
                 self._unpause(partition)
+        self._hand_over()  # by what was committed a second ago: what is due now is sent when its range is acked
         self._commits.due()
         if self._receipts_acked:
             self._observe(facts.ReceiptsWritten(self._name, self._receipts_acked))
             self._receipts_acked = 0
 
+    def _hand_over(self) -> None:
+        """Partitions that have caught up. A commit that was sent counts: should it not be taken, what is read again is
+        catch-up again."""
+        over = [
+            partition
+            for partition in self._partitions.values()
+            if partition.until and not partition.handed_over and partition.is_committed(partition.until)
+        ]
+        if over:
+            for partition in over:
+                partition.handed_over = True
+            self._effects.caught_up([partition.place for partition in over])
+
     def _unpause(self, partition: Partition) -> None:
-        if self._background_full and partition.place[0] == self._inbox:
+        if self._is_full(partition):
             return
         lane_is_short = self._lanes.longest(*partition.place) < self._limits.lane_records_max / 2
         if lane_is_short and len(partition.tracker.metadata()) < METADATA_BYTES_MAX / 2:
@@ -1086,6 +1134,7 @@ class Flow:
         self._viewed = (now, self.settled_records)
         slowest, self._slowest_s = self._slowest_s, 0.0
         seconds = now - since
+        catch_up = [partition.catch_up_left for partition in self._partitions.values()]
         return SubscriptionView(
             name=self._name,
             version=self._subscription.version,
@@ -1101,6 +1150,8 @@ class Flow:
             oldest_at=self.oldest_at(),
             slow_projection_s=slowest,
             records_per_s=(self.settled_records - records) / seconds if since and seconds > 0 else 0.0,
+            catching_up=sum(left > 0 for left in catch_up),
+            catch_up_left=sum(catch_up),
         )
 
     @property

@@ -55,7 +55,9 @@ class SubscriptionView:
     """One subscription in one process. ``state`` waiting: it runs here and owns no partition. ``held`` and ``parked``
     name the oldest ``HELD_MAX``, ``held_total`` and ``parked_keys`` count all. ``oldest_at``: the timestamp of the
     oldest unfinished record, seconds since the epoch. ``slow_projection_s``: the slowest projection over 50 ms since
-    the heartbeat before, else 0. ``records_per_s``: finished records, over the time since the heartbeat before."""
+    the heartbeat before, else 0. ``records_per_s``: finished records, over the time since the heartbeat before.
+    ``catching_up``: so many of its partitions are before the hand-over position of an attach, ``catch_up_left`` offsets
+    in all."""
 
     name: str
     version: str = ""
@@ -71,6 +73,8 @@ class SubscriptionView:
     oldest_at: float | None = None
     slow_projection_s: float = 0.0
     records_per_s: float = 0.0
+    catching_up: int = 0
+    catch_up_left: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,8 @@ def _subscription(found: Mapping[str, Any]) -> SubscriptionView:
         oldest_at=_number(found.get("oldest_at")),
         slow_projection_s=max(0.0, _number(found.get("slow_projection_s")) or 0.0),
         records_per_s=max(0.0, _number(found.get("records_per_s")) or 0.0),
+        catching_up=_count(found.get("catching_up")),
+        catch_up_left=_count(found.get("catch_up_left")),
     )
 
 

@@ -410,7 +410,8 @@ class Owner:
                 offset = high if begin.at_end else low
             metadata = (committed[place][1] if place in committed else None) or ""
             epoch = self._assignment.begin(place, offset, metadata)
-            assigned.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters.get(place, ())))
+            runs = decode_runs(offset, metadata)
+            assigned.append(Assigned(place, epoch, offset, runs, letters.get(place, ()), begin.until))
             if begin.first:
                 first.append(TopicPartition(*place, offset))
         self._take_assignment(consumer, [TopicPartition(*a.place, a.offset) for a in assigned])

@@ -59,8 +59,9 @@ class Runtime:
     """Runs one subscription until it is closed. Made and used on the event loop.
 
     ``resolve``, ``started`` and ``open_letters`` are called on the Kafka thread (see Owner); ``load_schema`` in a
-    worker thread; ``stopped`` on the loop, once, when the subscription cannot go on by itself. ``receipts`` None: it
-    leaves none, for it reads the backbone's own topics. ``erased`` and ``unseal`` as the flow has them."""
+    worker thread; ``stopped`` on the loop, once, when the subscription cannot go on by itself; ``caught_up`` on the
+    loop, with partitions that are handed over to live. ``receipts`` None: it leaves none, for it reads the backbone's
+    own topics. ``erased`` and ``unseal`` as the flow has them."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Runtime:
         started: Callable[[Mapping[Place, int]], None],
         load_schema: Callable[[SchemaWanted], None],
         stopped: Callable[[str], None],
+        caught_up: Callable[[Sequence[Place]], None],
         observer: facts.Observer,
         open_letters: OpenLetters | None = None,
         accept: int = 0,
@@ -90,6 +92,7 @@ class Runtime:
         second; read by other threads"""
         self._subscription, self._connection = subscription, connection
         self._name, self._on_stop = subscription.name, stopped
+        self._on_caught_up = caught_up
         self._observe, self._clock = observer, clock
         self._loop = asyncio.get_running_loop()
         self._letters = Letters(subscription.dead_topic, producer)
@@ -388,6 +391,9 @@ class Runtime:
 
     def await_schema(self, work: Work, wanted: SchemaWanted) -> None:
         self._schemas.wait(work, wanted)
+
+    def caught_up(self, places: Sequence[Place]) -> None:
+        self._on_caught_up(places)
 
     def stopped(self, reason: str) -> None:
         self._owner.hold(True)

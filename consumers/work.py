@@ -27,7 +27,7 @@ class Limits:
     bytes_max: int = 16 << 20
     lane_records_max: int = 1_000
     background_share: float = 0.25
-    """of ``records_max``, for what comes from the inbox"""
+    """of ``records_max``, for what comes from the inbox; and for what is caught up with, once something is live"""
     drain_s: float = 25.0
     batch_wait_s: float = 0.02
     commit_every_s: float = 1.0
@@ -41,11 +41,12 @@ class Limits:
 class Partition:
     """One partition during one assignment. ``admitting``: new calls may be made for it; ``live``: outcomes still
     count (both end with the assignment, draining lies in between). ``open``: works whose call, letter or receipt is
-    out; leaving the partition waits for them."""
+    out; leaving the partition waits for them. Records below ``until`` are catch-up, of the background class;
+    ``catches_up``: what is read next is one of them; ``handed_over``: all of them are finished and committed."""
 
     __slots__ = (
-        "admitting", "committed", "dirty", "epoch", "live", "open", "paused", "place", "ranged", "ranging", "tracker",
-        "unrecorded",
+        "admitting", "catches_up", "committed", "dirty", "epoch", "handed_over", "live", "open", "paused", "place",
+        "ranged", "ranging", "tracker", "unrecorded", "until",
     )  # fmt: skip
 
     def __init__(self, assigned: Assigned) -> None:
@@ -59,6 +60,18 @@ class Partition:
         self.dirty = False
         self.paused = False
         self.open = 0
+        self.until = 0 if assigned.until is None else assigned.until
+        self.catches_up = assigned.offset < self.until
+        self.handed_over = False
+
+    @property
+    def catch_up_left(self) -> int:
+        """Offsets before the hand-over position that are not finished."""
+        return max(0, self.until - self.tracker.committable()) if self.until and not self.handed_over else 0
+
+    def is_committed(self, offset: int) -> bool:
+        """Whether everything before ``offset`` is, as far as a commit that was sent and not refused says."""
+        return self.committed is not None and self.committed[0] >= offset and not self.ranging
 
     def take_due(self) -> tuple[int, str] | None:
         """The offset and metadata to commit now, which then count as committed; None when nothing has changed."""
@@ -79,8 +92,9 @@ class Partition:
 
 class Work:
     """One record on its way; ``ready`` once it was projected. ``record`` is the record as it stood at its origin,
-    ``order`` why it comes again (an inbox record). ``merged`` are the older works that this one's delivery carries.
-    ``open`` while its call, its dead letter or its receipt is out; ``acks`` how many of the last two."""
+    ``order`` why it comes again (an inbox record). ``background`` is its class: what comes again, and what an attach
+    catches up with, is asked of the vendor after what is live. ``merged`` are the older works that this one's delivery
+    carries. ``open`` while its call, its dead letter or its receipt is out; ``acks`` how many of the last two."""
 
     __slots__ = (
         "acked", "acks", "alone", "attempts", "background", "blocked", "delivery", "doubtful", "ended", "entry",
@@ -92,7 +106,7 @@ class Work:
 
     def __init__(self, partition: Partition, entry: Entry, record: Record, order: InboxOrder | None = None) -> None:
         self.partition, self.entry, self.record, self.order = partition, entry, record, order
-        self.background = order is not None
+        self.background = order is not None or entry.offset < partition.until
         self.size = (len(record.value) if record.value else 0) + (len(record.key) if record.key else 0)
         self.ready: ToDeliver | None = None
         self.erasure: Erasure | None = None

@@ -254,6 +254,7 @@ class Worker:
             started=lambda positions: self._started(name, positions),
             load_schema=self._make.load_schema,
             stopped=lambda reason: self._stopped(name, reason),
+            caught_up=lambda places: self._caught_up(name, places),
             observer=self._observe,
             open_letters=lambda places: read_open_letters(self._kafka, subscription.dead_topic, places),
             accept=attached.state.accept,
@@ -342,11 +343,26 @@ class Worker:
         return {place: begin_at(attached, *place, offset) for place, offset in committed.items()}
 
     def _started(self, name: str, positions: Mapping[Place, int]) -> None:
+        attached = self._tail.current().subscriptions.get(name)
+        starts = {} if attached is None else attached.starts
         for (topic, partition), offset in positions.items():
-            start = Start(offset=offset, state="started", at=timestamp())
+            start = starts.get((topic, partition), Start(offset=offset, state="pending"))
+            start = replace(start, offset=offset, state="started", at=timestamp())  # what the attach has marked stays
             self._write(start_record(name, topic, partition, start))
 
     # ---- writing the control topic
+
+    def _caught_up(self, name: str, places: Sequence[Place]) -> None:
+        """Record when an attach was handed over to live; a partition that comes back later was handed over then."""
+        attached = self._tail.current().subscriptions.get(name)
+        for place in places:
+            start = None if attached is None else attached.starts.get(place)
+            if start is None or start.until is None or start.caught_up_at:
+                continue
+            # started, whatever the view says that has not read this worker's own record of it yet
+            over = replace(start, state="started", caught_up_at=timestamp())
+            self._write(start_record(name, *place, over))
+            self._observe(facts.CaughtUp(name, place, start.until))
 
     def _stopped(self, name: str, reason: str) -> None:
         """A runtime stopped itself: tell every other member, so that none runs into the same wall."""

@@ -245,6 +245,13 @@ def _reading(case: Case, now: datetime) -> Iterator[Problem]:
             f"{group.lag:,} offsets wait."
         )
         eta_s = case.eta_s
+        left, catch_up_s = case.catch_up_left, case.catch_up_s
+        if left and (catch_up_s is not None or not case.sight.views):
+            about = "" if catch_up_s is None else f", in about {_span(catch_up_s)}"
+            cause = f"{cause} It is catching up to the hand-over position of its attach: {left:,} offsets to go{about}."
+            eta = {} if catch_up_s is None else {"eta_s": round(catch_up_s, 1)}
+            yield problem(case, "catching_up", cause, f"backbone lag {name} --watch", group.age_s, **eta)
+            return
         if eta_s is not None:
             cause = f"{cause} It is catching up: level in about {_span(eta_s)}."
             yield problem(
@@ -296,6 +303,7 @@ def summary(case: Case, problems: Sequence[Problem]) -> dict[str, Any]:
         "parked_keys": case.sight.parked_keys,
         "records_per_second": None if case.sight.records_per_s is None else round(case.sight.records_per_s, 1),
         "eta_seconds": None if case.eta_s is None or not group.lag else round(case.eta_s, 1),
+        "catch_up_left": case.catch_up_left,
         "held_by": held_by(problems),
         "problems": [problem.kind for problem in worst_first(problems)],
     }

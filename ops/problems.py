@@ -131,6 +131,21 @@ class Case:
     produced_per_s: float | None = None
 
     @property
+    def catch_up_left(self) -> int:
+        """Offsets before the hand-over position of its attach that are not committed yet."""
+        untils = {place: start.until for place, start in self.attached.starts.items() if start.until is not None}
+        return sum(
+            max(0, untils.get((one.topic, one.partition), 0) - one.offsets.counted_from)
+            for one in self.group.partitions
+        )
+
+    @property
+    def catch_up_s(self) -> float | None:
+        """Seconds until it is handed over to live, by the pace of its workers; None where that is not known."""
+        pace = self.sight.records_per_s
+        return self.catch_up_left / pace if pace else None
+
+    @property
     def eta_s(self) -> float | None:
         """Seconds until level, by the pace of its workers, or of its group over the last minutes where that is known;
         None where it is unknown or does not get closer."""

@@ -282,7 +282,8 @@ class ConnectionTable(BaseModel):
         default=BACKGROUND,
         ge=0.1,
         le=1,
-        description="The part of `rate` (without one: of the calls in flight) that redrive and replay may use at most.",
+        description="The part of `rate` (without one: of the calls in flight) that redrive, replay and the "
+        "catch-up of an attach may use at most.",
     )
     circuit_open: Annotated[str, AfterValidator(_circuit_open)] | None = Field(
         default=None,

@@ -129,6 +129,7 @@ async def running(
                 started=lambda _: None,
                 load_schema=decoder.load,
                 stopped=stopped,
+                caught_up=lambda _: None,
                 observer=observer,
             )
         )

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from schemas.topics import TopicPlan
 
 
+POSITIONS_SHOWN = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What becomes of one subscription. ``definition`` None: detached. ``previous`` is what the control topic had;
@@ -147,8 +150,47 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
                     _forget_group(app, one.name)
         with journal.step(f"{'attach' if one.definition else 'detach'} {one.name}") as todo:
             if todo:
-                write_control(app, _records(one))
-    return _read_back(app, wanted)
+                marked = one if plan.undoes else _handed_over(app, one)
+                write_control(app, _records(marked))
+                if (said := _said(marked)) and not plan.undoes:
+                    app.screen.say(said)
+    return _read_back(app, wanted, starts=not plan.undoes)
+
+
+def _handed_over(app: App, one: Wanted) -> Wanted:
+    """With the hand-over position of every partition that begins: its end now, read after everything else, so that
+    what is below it was there before the attach."""
+    from ops.lag.cluster import Cluster
+
+    pending = {place: start for place, start in one.starts.items() if start is not None and start.state == "pending"}
+    if one.definition is None or not pending:
+        return one
+    ends = Cluster(app.admin(), app.consumer).ends(list(pending), "committed")
+    marked = {
+        place: replace(start, until=ends[place] if ends[place] > start.offset else None)
+        for place, start in pending.items()
+    }
+    return replace(one, starts={**one.starts, **marked})
+
+
+def _said(one: Wanted) -> str:
+    """What is caught up with, and where it is handed over."""
+    from ops.wording import counted
+
+    begun = {
+        f"{topic}/{partition}": (start.offset, start.until)
+        for (topic, partition), start in sorted(one.starts.items())
+        if start is not None and start.state == "pending" and start.until is not None
+    }
+    if not begun:
+        return ""
+    offsets = sum(until - at for at, until in begun.values())
+    shown = [f"{place} {until:,}" for place, (_, until) in begun.items()]
+    more = f" and {len(shown) - POSITIONS_SHOWN} more" if len(shown) > POSITIONS_SHOWN else ""
+    return (
+        f"{one.name} catches up with {counted(offsets, 'offset')} in the background, then it is live: handed over at "
+        f"{', '.join(shown[:POSITIONS_SHOWN])}{more}. See how far it is: backbone status {one.name}"
+    )
 
 
 def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:
@@ -227,16 +269,25 @@ def _state_records(one: Wanted, now: str) -> list[ControlRecord]:
     return [] if one.state is None else [state_record(one.name, replace(one.state, at=now))]
 
 
-def _read_back(app: App, wanted: list[Wanted]) -> dict[str, JsonValue]:
+def _read_back(app: App, wanted: list[Wanted], *, starts: bool) -> dict[str, JsonValue]:
+    """The versions as they are now; with ``starts`` also the hand-over positions that were recorded."""
     snapshot = app.control()
     after: dict[str, JsonValue] = {}
+    hand_over: dict[str, JsonValue] = {}
     for one in wanted:
         found = snapshot.subscriptions.get(one.name)
         definition = None if found is None else found.definition
         if not _same(definition, one.definition):
             raise PartlyDoneError(f"{one.name} was written, but reads back as {version_of(definition) or 'detached'}.")
         after[one.name] = version_of(definition)
-    return after
+        if starts and found is not None:
+            begun = sorted((place, start) for place, start in found.starts.items() if place in one.starts)
+            hand_over |= {
+                f"{one.name} {topic}/{partition}": start.until
+                for (topic, partition), start in begun
+                if start.until is not None
+            }
+    return after | ({"hand_over": hand_over} if hand_over else {})
 
 
 def _check_partitions(app: App, one: Wanted) -> None:

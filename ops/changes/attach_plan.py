@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +12,19 @@ from consumers.control import AttachedSubscription, ControlSnapshot, Definition,
 from ops import topics
 from ops.changes.attach import Wanted, _same, steps_of, version_of
 from ops.changes.plan import Plan, new_plan
-from ops.changes.structure import structure
 from ops.files import named_file
 from ops.lag.cluster import Cluster
 from ops.positions import Position, Resolved, parse_position, resolve
-from schemas.errors import BackboneError, InputError, NotFoundError, RefusedError
+from schemas.errors import InputError, NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
     from consumers.subscription import Subscription
     from ops.app import App
+    from ops.changes.attach_effects import Effects
     from schemas.topics import TopicPlan
 
 SEVERE_EVENTS = 10_000
-OUTAGE = timedelta(days=3)
-"""How long an outage may last before source retention takes events away (delivery.md G10)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,8 +33,7 @@ class Attaching:
 
     wanted: Wanted
     rows: list[dict[str, Any]] = field(default_factory=list)
-    summary: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    effects: Effects
     events: int = 0
     """events that are read first, as offsets"""
 
@@ -55,10 +52,8 @@ def attach_plan(app: App, files: Sequence[Path], starting: str | None) -> tuple[
 
     Raises SubscriptionError, InputError (no ``--from`` where one is needed), RefusedError, NotFoundError.
     """
-    from consumers.subscription import load_subscription
-
     # everything is read before the cluster is asked: a wrong file is said first
-    loaded = [load_subscription(path, contracts=app.contracts, connections=app.connection_types) for path in files]
+    loaded = [_loaded(app, path) for path in files]
     position = None if starting is None else parse_position(starting, datetime.now(UTC))
     if position is not None and position.kind not in ("earliest", "latest", "time"):
         raise InputError(f"--from {starting}: a subscription begins at earliest, latest or @time.")
@@ -66,32 +61,52 @@ def attach_plan(app: App, files: Sequence[Path], starting: str | None) -> tuple[
     cluster = Cluster(app.admin(), app.consumer)
     found: list[Attaching] = []
     unchanged: list[str] = []
-    for subscription in loaded:
+    for subscription, doubts in loaded:
         attaching = _attaching(app, cluster, snapshot, subscription, position)
         if attaching is None:
             unchanged.append(subscription.name)
         else:
+            attaching.effects.warnings[:0] = doubts
             found.append(attaching)
-    warnings = [warning for attaching in found for warning in attaching.warnings]
+    warnings = [warning for attaching in found for warning in attaching.effects.warnings]
     if not found:
         return None, unchanged, warnings
     wanted = [attaching.wanted for attaching in found]
     names = [one.name for one in wanted]
-    events = sum(attaching.events for attaching in found)
     plan = new_plan(
         app,
         kind="attach",
         subject=",".join(names),
         title=f"attach {', '.join(f'{one.name}@{version_of(one.definition)}' for one in wanted)}",
         rows=[row for attaching in found for row in attaching.rows],
-        summary=[sentence for attaching in found for sentence in attaching.summary],
+        summary=[sentence for attaching in found for sentence in attaching.effects.sentences],
         steps=steps_of(wanted),
         before={one.name: version_of(one.previous) for one in wanted},
         after={one.name: version_of(one.definition) for one in wanted},
-        details={"subscriptions": [one.dump() for one in wanted]},
-        severe=f"{events:,} events are read and sent first" if events > SEVERE_EVENTS else "",
+        details={
+            "subscriptions": [one.dump() for one in wanted],
+            # what is shown in JSON beside the rows
+            "effects": [{"subscription": one.wanted.name} | one.effects.figures for one in found],
+        },
+        severe=_severe(found),
     )
     return plan, unchanged, warnings
+
+
+def _severe(found: Sequence[Attaching]) -> str:
+    events = sum(attaching.events for attaching in found)
+    reasons = [f"{events:,} events are read and sent first"] if events > SEVERE_EVENTS else []
+    return "; ".join([*reasons, *(one.effects.severe for one in found if one.effects.severe)])
+
+
+def _loaded(app: App, path: Path) -> tuple[Subscription, list[str]]:
+    """The subscription of a file, and what is doubtful in it (an entity that is fed by two keys, for example)."""
+    from consumers.subscription import SubscriptionError, check_subscription
+
+    subscription, findings = check_subscription(path, contracts=app.contracts, connections=app.connection_types)
+    if subscription is None:
+        raise SubscriptionError(findings)
+    return subscription, [str(finding) for finding in findings if finding.severity == "warning"]
 
 
 def detach_plan(app: App, name: str) -> Plan:
@@ -201,7 +216,9 @@ def _attaching(
         grow=growing,
         forget_group=forget,
     )
-    attaching = Attaching(wanted=wanted)
+    from ops.changes.attach_effects import Effects
+
+    attaching = Attaching(wanted=wanted, effects=Effects())
     _describe(app, cluster, attaching, subscription, now, resolved, position, sources)
     return attaching
 
@@ -256,7 +273,9 @@ def _describe(
     position: Position | None,
     sources: Mapping[str, topics.TopicState],
 ) -> None:
-    one = attaching.wanted
+    from ops.changes import attach_effects
+
+    one, effects = attaching.wanted, attaching.effects
     assert one.definition is not None
     ends = cluster.ends(list(resolved), "committed")
     firsts = cluster.starts(list(resolved))
@@ -287,8 +306,7 @@ def _describe(
                 "note": "; ".join(notes),
             }
         )
-        _check_retention(attaching, subscription, topic, state)
-    say = attaching.summary.append
+    say = effects.sentences.append
     say(f"{one.name} reads {', '.join(one.definition.events)} and asks {subscription.connection} "
         f"({subscription.connector.name})")  # fmt: skip
     if one.previous is not None:
@@ -296,57 +314,22 @@ def _describe(
         gone_events = sorted(set(one.previous.events) - set(one.definition.events))
         if added or gone_events:
             say("events: " + ", ".join([f"+{name}" for name in added] + [f"-{name}" for name in gone_events]))
-    allowed = sorted(subscription.personal_data_allowed)
-    say(f"personal data that may leave: {', '.join(allowed) if allowed else 'none'}")
+    attach_effects.contracts(app, subscription, effects)
+    attach_effects.personal_data(subscription, effects)
     if one.create:
         say("creates " + ", ".join(f"{plan.name} ({plan.partitions} partitions)" for plan in one.create))
     if one.grow:
         say("gives " + ", ".join(f"{topic} {count} partitions" for topic, count in sorted(one.grow.items())))
+    attach_effects.side_by_side(subscription, sources, effects)
+    attach_effects.permissions(app, subscription, effects)
+    attach_effects.connection(app, subscription, effects)
     if one.forget_group:
         say(f"the group {one.name} has positions from before it was detached: they are forgotten")
-    if attaching.events:
-        say(f"about {attaching.events:,} events are read first")
+    begin = {place: found.offset for place, found in resolved.items()}
+    takes = attach_effects.catch_up(app, cluster, subscription, begin, effects)
+    attach_effects.retention(cluster, subscription, sources, begin, takes, effects)
     if now.definition is not None and now.state.state != "running":
         say(f"it is {now.state.state} and stays so until: backbone subscription resume {one.name}")
-    _describe_connection(app, attaching, subscription)
-
-
-def _describe_connection(app: App, attaching: Attaching, subscription: Subscription) -> None:
-    """What the vendor's structure would have to become; a warning where the connection cannot be used from here (the
-    workers may know its credentials)."""
-    connection = app.context.connections.get(subscription.connection)
-    if connection is None:
-        return
-    try:
-        settings = connection.settings(subscription.connector)
-    except BackboneError as error:
-        attaching.warnings.append(f"{subscription.name} cannot start with what this machine knows: {error}")
-        return
-    try:
-        lines = structure(subscription, settings)
-    except BackboneError as error:
-        attaching.warnings.append(f"What {subscription.connection} would have to become is not known: {error}")
-        return
-    attaching.summary.extend(f"{subscription.connection} would run: {line}" for line in lines)
-
-
-def _check_retention(attaching: Attaching, subscription: Subscription, topic: str, state: topics.TopicState) -> None:
-    kept = state.config.get("retention.ms")
-    if (
-        kept is None
-        or not kept.lstrip("-").isdigit()
-        or int(kept) < 0
-        or "compact" in state.config.get("cleanup.policy", "")
-    ):
-        return
-    needed = subscription.policies.retry.within + OUTAGE
-    if timedelta(milliseconds=int(kept)) < needed:
-        from ops.screen import duration
-
-        attaching.warnings.append(
-            f"{topic} keeps events for {duration(timedelta(milliseconds=int(kept)))} only; an outage of "
-            f"{duration(OUTAGE)} and the retries of {subscription.name} need {duration(needed)}."
-        )
 
 
 def _places(partitions: Mapping[str, int]) -> list[tuple[str, int]]:

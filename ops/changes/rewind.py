@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from consumers.control import Start, start_record
@@ -152,10 +153,20 @@ def _set(app: App, plan: Plan, journal: Journal) -> None:
                 set_positions(app, name, wanted)
         # A start that waited for its first commit has it now; taken back, it waits again.
         state: Literal["pending", "started"] = "pending" if plan.details["undo"] else "started"
+        attached = app.control().subscriptions.get(name)
+        starts = {} if attached is None else attached.starts
         write(
             app,
             [
-                start_record(name, topic, p, Start(offset=offset, state=state, at=at))
+                # what the attach has marked in them (``until``, ``fold``) stays
+                start_record(
+                    name,
+                    topic,
+                    p,
+                    replace(
+                        starts.get((topic, p), Start(offset=offset, state=state)), offset=offset, state=state, at=at
+                    ),
+                )
                 for topic, p, offset, at in plan.details["starts"]
             ],
         )

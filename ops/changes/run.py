@@ -262,6 +262,7 @@ def _data(app: App, plan: Plan, state: str, after: Mapping[str, Any]) -> dict[st
         "before": plan.before,
         "after": dict(after) if state == "applied" else plan.after,
         "apply": _apply_line(app, plan),
+        **({"effects": plan.details["effects"]} if "effects" in plan.details else {}),
     }
 
 

@@ -7,10 +7,11 @@ Our workers are asked to leave meanwhile, as for a rewind: positions can be set 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consumers.control import AttachedSubscription, NoPosition, Start, begin_at, start_record
+from consumers.control import AttachedSubscription, NoPosition, begin_at, start_record
 from consumers.deadletter import DeadLetter, letter_of, letter_record
 from consumers.offsets import decode_runs, encode_runs
 from ops.changes.attach_plan import attached_named
@@ -199,8 +200,7 @@ def _mark_started(app: App, attached: AttachedSubscription, place: Place) -> Non
     """A start that waited for its first commit has it now."""
     start = attached.starts.get(place)
     if start is not None and start.state == "pending":
-        started = Start(offset=start.offset, state="started", at=start.at)
-        write(app, [start_record(attached.name, *place, started)])
+        write(app, [start_record(attached.name, *place, replace(start, state="started"))])
 
 
 def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[str]) -> Plan:

@@ -232,7 +232,7 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
         "state": data["state"],
         "rate": data["rate"] or "none of our own; the vendor's own words are kept",
         "in flight": f"at most {data['concurrency']} calls" if data["concurrency"] else "bounded in each worker",
-        "background": f"at most {data['background']:.0%} of that for what is redriven",
+        "background": f"at most {data['background']:.0%} of that for what is redriven or caught up with",
         "used by": data["subscriptions"] or "no attached subscription",
         "region": data["region"],
         "kept by": data["sub_processor"],

@@ -91,8 +91,10 @@ def status(app: App, name: str | None) -> None:
 
     JSON: problems, each with kind, subject, cause, age_s, owner, command and where it says something subscriptions,
     origin, key, waiting, until, eta_s; and subscriptions, each with name, state, version, owner, connection, members,
-    lag, lag_seconds, slo_seconds, dead_letters, held_keys, parked_keys, records_per_second, eta_seconds, held_by,
-    problems; sampled_at (when a monitor looked, null: none answers). With NAME: that one in full.
+    lag, lag_seconds, slo_seconds, dead_letters, held_keys, parked_keys, records_per_second, eta_seconds,
+    catch_up_left (offsets before the hand-over position of its attach), held_by, problems;
+    sampled_at (when a monitor looked, null: none answers). With NAME: that one in full, catch_up with its offsets_left,
+    eta_seconds, hand_over (the recorded positions) and handed_over_at too.
     """
     from ops import diagnosis
     from ops.look import take
@@ -198,6 +200,12 @@ def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> d
         "parked": [_held_row(case, one, now) | {"held_seconds": _parked(case, one, now)} for one in case.sight.parked],
         "records_per_second": case.sight.records_per_s,
         "eta_seconds": None if case.eta_s is None or not group.lag else round(case.eta_s, 1),
+        "catch_up": {
+            "offsets_left": case.catch_up_left,
+            "eta_seconds": None if case.catch_up_s is None else round(case.catch_up_s, 1),
+            "hand_over": {f"{t}/{p}": s.until for (t, p), s in sorted(attached.starts.items()) if s.until is not None},
+            "handed_over_at": attached.handed_over_at or None,
+        },
         "next": _next(app, case, look.contracts, now),
         "partitions": partitions,
         "problems": [asdict(problem) for problem in problems],
@@ -303,6 +311,7 @@ def _full_text(app: App) -> Any:
             if data["group"] == "dead"
             else f"{data['group']}, {members} member{'' if members == 1 else 's'}",
             "lag": f"{data['lag']:,} offsets, the oldest waits {_age(data['lag_seconds'])}" if data["lag"] else "none",
+            "catch-up": _catch_up_text(data["catch_up"]),
             "promised": f"at most {_age(data['slo_seconds'])}",
             "held by": data["held_by"] or "nothing",
             "dead letters": data["dead_letters"]["open"],
@@ -332,6 +341,16 @@ def _full_text(app: App) -> Any:
         return parts
 
     return render
+
+
+def _catch_up_text(catch_up: Mapping[str, Any]) -> str:
+    left = catch_up["offsets_left"]
+    if left:
+        eta = "" if catch_up["eta_seconds"] is None else f", in about {_age(catch_up['eta_seconds'])}"
+        return f"catching up to the hand-over position: {left:,} offsets to go{eta}"
+    if catch_up["handed_over_at"]:
+        return f"handed over to live {catch_up['handed_over_at']}"
+    return "at the hand-over position" if catch_up["hand_over"] else "there was none"
 
 
 def _connection_text(connection: Mapping[str, Any]) -> str:

@@ -37,7 +37,8 @@ def list_(app: App) -> None:
     """The files here, what is attached of them, and how that is.
 
     Without a cluster the files alone are shown. JSON: subscription, state (running, paused, stopped, detached,
-    broken; null: not known), version (of the file), attached (version), connection, events, owner, note.
+    broken; null: not known), version (of the file), attached (version), connection, events, owner, catching_up
+    (partitions before their hand-over to live), handed_over_at (the last of them), note.
     """
     attached = _attached(app)
     rows = []
@@ -76,6 +77,11 @@ def _row(
     note = problem
     if loaded is not None and definition is not None and definition.version != loaded.version:
         note = f"the file is another version: backbone subscription attach {name}"
+    if attached is not None and attached.handed_over_at and not note:
+        note = f"caught up, live since {attached.handed_over_at}"
+    if attached is not None and attached.catching_up and not note:
+        their = "partition before its" if len(attached.catching_up) == 1 else "partitions before their"
+        note = f"catching up: {len(attached.catching_up)} {their} hand-over to live"
     if attached is not None and definition is not None and attached.state.reason:
         note = attached.state.reason
     new = [] if loaded is None or definition is None else sorted(set(loaded.routes) - set(definition.events))
@@ -94,6 +100,8 @@ def _row(
         "connection": loaded.connection if loaded else definition.connection if definition else None,
         "events": len(loaded.routes) if loaded else len(definition.events) if definition else None,
         "owner": None if loaded is None else loaded.owner,
+        "catching_up": 0 if attached is None else len(attached.catching_up),
+        "handed_over_at": None if attached is None else attached.handed_over_at or None,
         "note": note or None,
     }
 

@@ -79,6 +79,7 @@ class Observation:
             facts.SubscriptionNotStarted: self._subscription_not_started,
             facts.SubscriptionStopped: self._subscription_stopped,
             facts.SubscriptionLeft: self._subscription_left,
+            facts.CaughtUp: self._caught_up,
             facts.PartitionsAssigned: self._partitions_assigned,
             facts.PartitionsRevoked: self._partitions_revoked,
             facts.CommitFailed: self._commit_failed,
@@ -242,6 +243,10 @@ class Observation:
         self._subscription_state.labels(fact.subscription).state("left")
         self._own(fact.subscription, set())
         self._log.info("subscription_left", subscription=fact.subscription, reason=fact.reason)
+
+    def _caught_up(self, fact: facts.CaughtUp) -> None:
+        partition = "/".join(map(str, fact.place))
+        self._log.info("caught_up", subscription=fact.subscription, partition=partition, handed_over_at=fact.until)
 
     def _partitions_assigned(self, fact: facts.PartitionsAssigned) -> None:
         self._rebalances.of(fact.subscription).inc()

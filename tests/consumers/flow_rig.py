@@ -79,6 +79,7 @@ class Rig:
     commits: list[Commit] = field(default_factory=list)
     paused: dict[Place, bool] = field(default_factory=dict)
     stops: list[str] = field(default_factory=list)
+    handed_over: list[Place] = field(default_factory=list)
     told: list[object] = field(default_factory=list)
     unacked: list[tuple[str, Settled]] = field(default_factory=list)
     epoch: int = 0
@@ -126,17 +127,27 @@ class Rig:
     def await_schema(self, work: Work, wanted: SchemaWanted) -> None:
         raise AssertionError("no schema is wanted here")
 
+    def caught_up(self, places: Sequence[Place]) -> None:
+        self.handed_over += places
+
     def stopped(self, reason: str) -> None:
         self.stops.append(reason)
 
     # ---- what a test does
 
-    def assign(self, *places: Place, at: int = 0, letters: Sequence[tuple[bytes | None, int]] = ()) -> None:
+    def assign(
+        self,
+        *places: Place,
+        at: int = 0,
+        letters: Sequence[tuple[bytes | None, int]] = (),
+        until: int | None = None,
+    ) -> None:
         fresh = []
         for place in places:
             self.epoch += 1
             self.ends[place] = at
-            fresh.append(Assigned(place, self.epoch, at, (), letters if place[0] == "t" else ()))
+            source = place[0] == "t"
+            fresh.append(Assigned(place, self.epoch, at, (), letters if source else (), until if source else None))
         self.flow.assigned(fresh)
 
     def give(self, *values: Any, key: bytes | None = b"k", place: Place = ("t", 0), age_s: float = 0.0) -> None:

@@ -61,6 +61,15 @@ def test_state_start_and_leave_have_keys_of_their_own() -> None:
     assert (attached.state, attached.starts, attached.leave) == (stopped, {("accounts.users", 3): start}, leave)
 
 
+def test_a_start_of_an_older_version_has_no_hand_over_position_and_one_with_marks_is_read_back() -> None:
+    old = (b"subscription|crm|start|accounts.users/3", b'{"offset": 7, "state": "started", "at": "t"}')
+    marked = Start(offset=7, state="pending", at="t", until=4_000, fold=True)
+    starts = folded(old, start_record("crm", "accounts.users", 4, marked), definition_record("crm", DEFINITION))
+    found = starts.snapshot().subscriptions["crm"].starts
+    assert found["accounts.users", 3] == Start(offset=7, state="started", at="t", until=None, fold=False)
+    assert found["accounts.users", 4] == marked
+
+
 def test_a_tombstone_detaches_and_clears() -> None:
     control = folded(
         definition_record("crm", DEFINITION),

@@ -185,6 +185,27 @@ def test_publish_deliver_lag_status_and_doctor_work_by(company: Company, mechani
     assert lines["transport"] == lines["transport"] | {"verdict": "ok", "found": f"{shown}, registry http"}
 
 
+def test_a_plan_to_attach_says_who_may_run_it_and_what_whoever_is_nearest_lacks(company: Company) -> None:
+    def permitted() -> Any:
+        plan = json.loads(company.done("admin", "subscription", "attach", company.name, "--output", "json"))
+        return plan["data"]["effects"][0]["permissions"]
+
+    company.project.write_subscription('["accounts.UserErased"]')
+    company.broker.user("may-run", PASSWORD)
+    group = f"Read on the group {company.name}"
+    wanted = {one for permission in company.permissions("worker") for one in permission.bindings()}
+    try:
+        company.broker.allow("may-run", sorted(one for one in wanted if one[:2] != ("group", company.name)))
+        before = permitted()
+        assert before["known"]
+        assert "User:may-run" not in before["allowed"]
+        assert before["allowed"] or before["lacking"] == {"User:may-run": [group]}
+        company.allow("may-run", "worker")
+        eventually(lambda: "User:may-run" in permitted()["allowed"], 30, about="the ACL to be there")
+    finally:
+        company.project.write_subscription()
+
+
 def wrong(company: Company, case: str) -> dict[str, str]:
     made, name = company.broker.certificates, f"wrong-{case}"
     right = logged_in(company, "SCRAM-SHA-512", name)

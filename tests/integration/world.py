@@ -191,9 +191,9 @@ class World:
         self.backbone("subscription", "attach", self.subscription, "--from", start, "--apply", "--yes")
         self.quick_sessions()
 
-    def quick_sessions(self) -> None:
+    def quick_sessions(self, group: str = "") -> None:
         """A killed member of the new group protocol is noticed after 1.5 s, not 45."""
-        resource = ConfigResource(ResourceType.GROUP, self.subscription)
+        resource = ConfigResource(ResourceType.GROUP, group or self.subscription)
         for name, value in (("consumer.session.timeout.ms", "1500"), ("consumer.heartbeat.interval.ms", "300")):
             resource.add_incremental_config(ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET))
         for done in self.admin.incremental_alter_configs([resource]).values():

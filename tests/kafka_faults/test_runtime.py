@@ -82,6 +82,7 @@ async def running(
         started=lambda _: None,
         load_schema=no_schema,
         stopped=stops.append,
+        caught_up=lambda _: None,
         observer=observer,
         limits=Limits(commit_every_s=0.1, drain_s=0.5, zombie_after_s=zombie_after_s),
     )

@@ -77,7 +77,17 @@ def test_attaching_shows_what_it_will_do_and_does_nothing(
     summary = " ".join(data["summary"])
     assert "accounts.UserEmailChanged, accounts.UserErased, accounts.UserSignedUp, accounts.UserUpgraded" in summary
     assert f"creates {project.subscription}.dead (3 partitions), {project.subscription}.inbox (3 partitions)" in summary
-    assert "personal data that may leave: none" in summary
+    assert "personal data that may leave: none; kept back: email, name" in summary
+    (effects,) = data["effects"]
+    assert {row["version"] for row in effects["contracts"]} == {1}
+    assert effects["personal_data"]["kept_back"] == ["email", "name"]
+    assert effects["co_partitioned"] == {"partitions": 3, "topics": [project.users, f"{project.subscription}.inbox"]}
+    assert effects["permissions"]["why"] == "the cluster has no authorizer: everybody may do everything"
+    caught_up_with = effects["catch_up"]
+    assert (caught_up_with["offsets"], caught_up_with["exact"], caught_up_with["dead_letters"]) == (7, True, 7)
+    assert caught_up_with["hand_over_about"] == {f"{project.users}/{p}": {1: 7}.get(p, 0) for p in range(3)}
+    assert len(caught_up_with["by_event"][0]["examples"]) == 5
+    assert [row["needed_s"] for row in effects["retention"]] == [3 * 86_400 + 900]
     assert attached() is None
     assert project.run("topic", "list", f"{project.subscription}.dead").exit_code == 5
 
@@ -96,6 +106,31 @@ def test_attaching_records_start_state_and_definition_and_makes_the_topics(
     assert found.definition.text == project.write_subscription().read_text()
     rows = project.document("topic", "list", f"{project.subscription}.dead", f"{project.subscription}.inbox")["data"]
     assert [(row["partitions"], row["cleanup"]) for row in rows] == [(3, "compact"), (3, "delete")]
+
+
+def test_the_hand_over_is_the_end_at_apply_and_is_recorded_and_said(
+    project: TestProject, attached: Callable[[], Any], stack: Stack
+) -> None:
+    publish(stack, project.users, partition=1, count=7)
+    planned = project.document("subscription", "attach", project.subscription, "--from", "earliest")["data"]
+    publish(stack, project.users, partition=1, count=3)
+    applied = project.run("apply", planned["id"])
+    assert applied.exit_code == 0, applied.output
+    name, place = project.subscription, f"{project.users}/1"
+    assert f"{name} catches up with 10 offsets in the background, then it is live: handed over at {place} 10." in (
+        " ".join(applied.stderr.split())
+    )
+    shown = project.document("change", "show", planned["id"])["data"]
+    assert shown["after"]["hand_over"] == {f"{name} {place}": 10}
+    assert [start.until for _, start in sorted(attached().starts.items())] == [None, 10, None]
+    rows = project.document("subscription", "list")["data"]
+    (row,) = [one for one in rows if one["subscription"] == name]
+    assert (row["catching_up"], row["handed_over_at"]) == (1, None)
+    assert row["note"] == "catching up: 1 partition before its hand-over to live"
+    in_full = project.document("status", name)["data"]["catch_up"]
+    assert in_full == {
+        "offsets_left": 10, "eta_seconds": None, "hand_over": {place: 10}, "handed_over_at": None,
+    }  # fmt: skip
 
 
 def test_a_time_behind_the_last_record_is_shown_as_such(project: TestProject, stack: Stack) -> None:

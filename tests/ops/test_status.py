@@ -33,7 +33,8 @@ from ops.lag.attached import Header, header, subject_of
 from ops.lag.cluster import Member
 from ops.lag.measure import GroupLag, PartitionLag
 from ops.lag.rules import Trend, offset_lag
-from ops.problems import WORST_FIRST, Case, Kind, Problem, worst_first
+from ops.problems import WORST_FIRST, Case, Kind, Problem, Sight, worst_first
+from ops.watch.heartbeats import Beat
 from schemas.contract import Contract, Contracts, contract_from_schema, load_contracts
 from schemas.event import Record
 from tests.conftest import ROOT, MakeTopic, Stack
@@ -219,6 +220,29 @@ def test_without_workers_that_say_their_pace_the_groups_own_trend_tells_when_it_
     given = case(partition(end=1100, age_s=900.0), trend=Trend(consumed_per_s=5.0, produced_per_s=1.0, seconds=600))
     (found,) = problems_of(given, NOW)
     assert (found.kind, found.eta_s) == ("catching_up", 250.0)
+
+
+def sight_of(view: SubscriptionView) -> Sight:
+    return Sight(views=((Beat(Heartbeat(process="host/1", at=NOW.timestamp()), 1.0), view),))
+
+
+def test_an_attach_that_catches_up_says_how_far_its_hand_over_is_away() -> None:
+    """Not when it is level: what is published meanwhile is live, and comes after."""
+    late = partition(committed=100, end=5_000, age_s=900.0)
+    given = case(late, partition(1, committed=40, end=40))
+    starts = {(TOPIC, 0): Start(offset=0, state="started", until=700), (TOPIC, 1): STARTED[TOPIC, 1]}
+    given = replace(given, attached=replace(given.attached, starts=starts))
+    (found,) = problems_of(given, NOW)
+    assert (found.kind, found.eta_s) == ("catching_up", None)
+    assert found.cause.endswith("It is catching up to the hand-over position of its attach: 600 offsets to go.")
+    view = SubscriptionView(name="billing-alerts", records_per_s=10.0)
+    beating = replace(given, sight=sight_of(view), produced_per_s=0.0)
+    (found,) = problems_of(beating, NOW)
+    assert (found.kind, found.eta_s) == ("catching_up", 60.0)
+    assert "600 offsets to go, in about 1m." in found.cause
+    still = replace(given, sight=sight_of(replace(view, records_per_s=0.0)), produced_per_s=0.0)
+    (found,) = problems_of(still, NOW)
+    assert (found.kind, found.cause.endswith("It does not get closer.")) == ("behind", True)
 
 
 def test_a_leave_that_has_run_out_hides_nothing() -> None:

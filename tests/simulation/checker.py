@@ -18,6 +18,8 @@ I10       after the last fault everything is finished: no lag, no letter that ca
 I13       a receipt says what is true; ranges add up to what was published
 I14       what is asked of the vendor is what the events say: field by field the newest of those that were merged
 I15       what a process was told is finished when it got a partition, it does not send
+I16       what is before the hand-over position of an attach is asked as background, but for a key with something live
+          behind it; nothing that is live is; and the hand-over is told when all before it has an outcome that lasts
 ========  ==========================================================================================================
 """
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from consumers.deadletter import DeadLetter
     from consumers.inbox import InboxOrder
     from consumers.receipts import RangeSettled, Receipt
+    from schemas.event import Record
     from tests.simulation.world import Event, World
 
 SOURCE = "shop.orders"
@@ -96,6 +99,8 @@ class Checker:
         self.attempts = 1
         self.expire_after: float | None = None
         self.starts: dict[Place, int] = {}
+        self.untils: dict[Place, int] = {}
+        """hand-over positions, where there is something to catch up with"""
         self._fates: dict[Origin, Fate] = {}
         self._lanes: dict[tuple[int, bytes], Lane] = {}
         self._checked: dict[Place, int] = {}
@@ -245,6 +250,32 @@ class Checker:
         sent = delivery.body["row"] if newest.action == "row" else delivery.body
         if sent != fields or (delivery.action, delivery.entity) != (newest.action, newest.entity):
             self.fail("I14", f"{newest.origin} was asked with {dict(delivery.body)}, not with {fields}")
+
+    def classed(self, background: bool, asked: Sequence[tuple[Record, InboxOrder | None]]) -> None:
+        """A call is made in the background's turn, or in that of what is live."""
+        for record, order in asked:
+            if order is not None:
+                continue
+            until = self.untils.get((record.topic, record.partition), 0)
+            if background and record.offset >= until:
+                self.fail("I16", f"{record.origin} is live and waited for the background's turn")
+            if background:
+                self.count("caught up with")
+            elif record.offset < until:
+                fates = self._lane(self.fate(record.origin).event).fates
+                if all(fate.event.origin.offset < until for fate in fates):
+                    self.fail("I16", f"{record.origin} is before the hand-over at {until} and took a live turn")
+                self.count("caught up with as live")
+
+    def caught_up(self, process: str, place: Place) -> None:
+        """A process says that a partition is handed over to live."""
+        self.note("caught up", process, place)
+        self.count("handed over")
+        if self.world.group.committed.get(place, (0, ""))[0] < self.untils[place]:
+            self.count("handed over before the commit was taken")
+        for record in self.world.logs[place].slots[self.starts[place] : self.untils[place]]:
+            if record is not None and not self._lasts(place, record.offset):
+                self.fail("I16", f"{process} says {place} has caught up, and {record.offset} has no outcome yet")
 
     def lettered(self, letter: DeadLetter, *, owner: bool) -> None:
         """A dead letter lasts."""

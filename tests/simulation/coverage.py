@@ -12,6 +12,8 @@ HAPPENED = (
     "refused", "hole", "range", "runs committed",
     # people
     "redrive", "discarded", "replay", "paused", "resumed", "mended",
+    # an attach
+    "caught up with", "caught up with as live", "handed over", "catch-up bounded",
     # what became of events
     "receipt delivered", "receipt skipped merged", "receipt skipped expired", "receipt skipped superseded",
     "receipt skipped discarded", "receipt rejected", "receipt undecodable", "receipt exhausted", "receipt unknown",

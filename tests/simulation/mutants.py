@@ -12,8 +12,9 @@ from typing import Any
 from unittest.mock import patch
 
 from connectors.connector import Delivered, Rejected, RetryLater, Unavailable, Unknown
-from consumers import deadletter, merging, settlement
+from consumers import control, deadletter, merging, settlement
 from consumers import flow as flows
+from consumers import work as works
 from consumers.assignment import Assignment, Commit
 from consumers.control import Begin
 from consumers.flow import Flow
@@ -409,6 +410,81 @@ def _stale() -> Iterator[None]:
 @mutant("a paused partition is never read again", "I10")
 def _paused_for_ever() -> Iterator[None]:
     with patch.object(Flow, "_unpause", lambda self, partition: None):
+        yield
+
+
+# ---- an attach is caught up with and handed over
+
+
+@mutant("what is caught up with takes the turns of what is live", "I16")
+def _catch_up_live() -> Iterator[None]:
+    class Live(works.Work):
+        __slots__ = ()
+
+        def __init__(self, partition: Any, entry: Any, record: Any, order: Any = None) -> None:
+            super().__init__(partition, entry, record, order)
+            self.background = order is not None
+
+    with patch.object(flows, "Work", Live):
+        yield
+
+
+@mutant("all of a partition is background while it catches up", "I16")
+def _all_background() -> Iterator[None]:
+    class Behind(works.Work):
+        __slots__ = ()
+
+        def __init__(self, partition: Any, entry: Any, record: Any, order: Any = None) -> None:
+            super().__init__(partition, entry, record, order)
+            self.background |= bool(partition.until) and not partition.handed_over
+
+    with patch.object(flows, "Work", Behind):
+        yield
+
+
+@mutant("what is caught up with has a lane of its own", "I3")
+def _lane_of_its_own() -> Iterator[None]:
+    add = Flow._add
+
+    def apart(self: Flow, work: Any, key: Any) -> None:
+        topic, partition, name = key
+        catches_up = work.background and work.order is None
+        add(self, work, (f"{topic} until {work.partition.until}" if catches_up else topic, partition, name))
+
+    with patch.object(Flow, "_add", apart):
+        yield
+
+
+@mutant("an attach begins at its hand-over position", "I3", "I4", "I13")
+def _begins_live() -> Iterator[None]:
+    begin_at = control.begin_at
+
+    def at_until(attached: Any, topic: str, partition: int, committed: int | None) -> Any:
+        begin = begin_at(attached, topic, partition, committed)
+        if isinstance(begin, Begin) and begin.first and begin.until is not None:
+            return dataclasses.replace(begin, offset=begin.until)
+        return begin
+
+    with patch.object(processes, "begin_at", at_until):
+        yield
+
+
+@mutant("a hand-over is told when its position is read", "I16")
+def _handed_over_early() -> Iterator[None]:
+    with patch.object(works.Partition, "is_committed", lambda self, offset: self.tracker._position >= offset):
+        yield
+
+
+@mutant("catch-up that was bounded is never read on", "I10")
+def _bounded_for_ever() -> Iterator[None]:
+    bound = Flow._bound_catch_up
+
+    def for_ever(self: Flow) -> None:
+        bound(self)
+        if self._catch_up_full:
+            self._catch_up_open += 1_000
+
+    with patch.object(Flow, "_bound_catch_up", for_ever):
         yield
 
 

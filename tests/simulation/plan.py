@@ -24,13 +24,14 @@ from tests.simulation.world import NAME, Event, VendorKind, World
 FAULTS = (
     "crash", "rebalance", "expel", "freeze", "vendor away", "throttle", "lost answer", "late effect", "partial",
     "refused call", "operator", "busy", "dead topic away", "receipts away", "registry away", "holes", "changes",
-    "pause", "join", "odd events", "slow receipts", "slow letters", "mend",
+    "pause", "join", "odd events", "slow receipts", "slow letters", "mend", "attach",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One seed's. ``faults`` are the names of those it has; ``steps`` is how long it is troubled."""
+    """One seed's. ``faults`` are the names of those it has; ``steps`` is how long it is troubled. ``backlog`` events
+    are there when it is attached, before the hand-over position, and are caught up with."""
 
     partitions: int
     keys: int
@@ -43,6 +44,7 @@ class Plan:
     policies: Policies
     faults: frozenset[str]
     start: int
+    backlog: int
 
     def __str__(self) -> str:
         policies = self.policies
@@ -51,7 +53,7 @@ class Plan:
             f"{self.batch_max}, {self.calls_max} calls, vendor {self.kind}, receipts {self.receipts}, "
             f"send {policies.send}, on_unknown {policies.on_unknown}, on_dead_letter {policies.on_dead_letter}, "
             f"expire_after {policies.expire_after}, retry {policies.retry.attempts} in {policies.retry.within}, "
-            f"start {self.start}\nfaults: {', '.join(sorted(self.faults))}"
+            f"start {self.start}, backlog {self.backlog}\nfaults: {', '.join(sorted(self.faults))}"
         )
 
 
@@ -72,6 +74,7 @@ def plan_of(rng: random.Random) -> Plan:
         on_dead_letter="park_key" if pick() < 0.5 else "continue",
     )
     share = rng.choice((0.25, 0.5, 0.75))
+    faults = frozenset(fault for fault in FAULTS if pick() < share)
     return Plan(
         partitions=rng.choice((1, 1, 2, 2, 3)),
         keys=rng.randrange(1, 4),
@@ -82,8 +85,9 @@ def plan_of(rng: random.Random) -> Plan:
         kind=kind,
         receipts=pick() < 0.8,
         policies=policies,
-        faults=frozenset(fault for fault in FAULTS if pick() < share),
+        faults=faults,
         start=0 if pick() < 0.8 else rng.randrange(1, 4),
+        backlog=rng.randrange(1, 25) if "attach" in faults else 0,
     )
 
 

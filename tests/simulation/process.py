@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -199,7 +200,7 @@ class Process:
                     if letter.origin[:2] == place
                 ]
                 told.append((place, offset, metadata))
-                taken.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters))
+                taken.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters, begin.until))
                 self.positions[place] = offset
                 if begin.first:
                     self.first.append(Commit(place, epoch, offset, ""))
@@ -217,7 +218,8 @@ class Process:
         first, self.first = self.first, []
         for commit in first:
             if world.group.commit(self.name, self.member, commit.place, commit.offset, commit.metadata) is None:
-                world.started(commit.place, Start(offset=commit.offset, state="started"))
+                start = world.attached.starts.get(commit.place, Start(offset=commit.offset, state="started"))
+                world.started(commit.place, replace(start, offset=commit.offset, state="started"))
 
     def _fetch(self, records_max: int, over_markers: bool) -> None:
         records = []
@@ -338,6 +340,7 @@ class Process:
         if not batch.look_up:
             for work, delivery, events_of in zip(batch.works, batch.deliveries, carried, strict=True):
                 checker.asked(self.name, delivery, events_of, work.order)
+            checker.classed(batch.background, [(work.record, work.order) for work in batch.works])
         polled = self._world.now - self.last_poll <= FAITH_S
         if not polled and not all(self.is_owner(delivery.sequence.partition) for delivery in batch.deliveries):
             checker.fail(
@@ -451,6 +454,9 @@ class Process:
         self.to_owner.append(partial(self._commit, commits))
 
     def pause_partition(self, place: Place, paused: bool) -> None:
+        if paused and place[0] == SOURCE and self.flow._catch_up_full:
+            self._world.checker.count("catch-up bounded")
+
         def run() -> None:
             if place in self.assignment:
                 (self.paused.add if paused else self.paused.discard)(place)
@@ -462,6 +468,10 @@ class Process:
 
     def await_schema(self, work: Work, wanted: SchemaWanted) -> None:
         self.wanted.append((work, wanted, self._world.now))
+
+    def caught_up(self, places: Sequence[Place]) -> None:
+        for place in places:
+            self._world.checker.caught_up(self.name, place)
 
     def stopped(self, reason: str) -> None:
         self.note("stops", reason)

@@ -56,18 +56,25 @@ class Simulation:
     def _attach(self) -> None:
         plan, world = self.plan, self.world
         places = [(SOURCE, partition) for partition in range(plan.partitions)]
-        starts = {place: Start(offset=plan.start, state="pending") for place in places}
         self.checker.starts = dict.fromkeys(places, plan.start)
         definition = Definition(
             text="", version="000000", author="", at="", connection="vendor", events=(),
             topics={SOURCE: plan.partitions},
         )  # fmt: skip
-        world.attach(definition, starts)
         for _ in range(plan.start * plan.partitions):
             self._publish()
         for place in places:
             while world.logs[place].end < plan.start:
                 world.logs[place].hole()
+        for _ in range(plan.backlog):
+            self._publish()
+        starts = {}
+        for place in places:
+            until = world.logs[place].end if plan.backlog and world.logs[place].end > plan.start else None
+            starts[place] = Start(offset=plan.start, state="pending", until=until)
+            if until is not None:
+                self.checker.untils[place] = until
+        world.attach(definition, starts)
 
     def _spawn(self) -> Process:
         self._names += 1
