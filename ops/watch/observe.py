@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -10,10 +10,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from connectors.connector import Delivered, Outcome
+from connectors.exchanges import Exchange
 from consumers import facts
 from ops.watch import metrics
 from ops.watch.logs import LineBudget, logger
 from ops.watch.tally import Deliveries
+from schemas.traceparent import trace_id_of
 
 Kind = TypeVar("Kind", bound=Counter | Histogram)
 
@@ -150,7 +152,7 @@ class Observation:
             # so that a connection that never had trouble shows as closed instead of not at all
             self._connections.add(fact.connection)
             self._connection_state.labels(fact.connection)
-        delivered = fact.outcome == "Delivered"
+        delivered = fact.outcome in ("Delivered", "NotThere")
         left_out = (self._delivered_lines if delivered else self._failed_lines).take()
         if left_out is None:
             return
@@ -161,8 +163,13 @@ class Observation:
             "outcome": outcome,
             "deliveries": fact.deliveries,
             "seconds": round(fact.seconds, 4),
+            "attempt": fact.attempt,
             "idempotency_key": fact.idempotency_key,
+            "trace_id": trace_id_of(fact.traceparent),
+            **_over_http(fact.exchanges),
         }
+        if fact.is_look_up:
+            line["look_up"] = True
         if left_out:
             line["left_out"] = left_out
         (self._log.info if delivered else self._log.warning)("vendor_called", **line)
@@ -341,6 +348,22 @@ def _runs(numbers: list[int]) -> list[str]:
         else:
             runs.append([number, number])
     return [f"{first}" if first == last else f"{first}-{last}" for first, last in runs]
+
+
+def _over_http(exchanges: Sequence[Exchange]) -> dict[str, Any]:
+    """What a log line says of the exchanges of a call: of the last one where it went and how it ended, the bytes of
+    all. A vendor that is not asked by HTTP has none of it."""
+    if not exchanges:
+        return {}
+    last = exchanges[-1]
+    said: dict[str, Any] = {"method": last.method, "endpoint": last.endpoint, "status": last.status}
+    if last.failed:
+        said["failed"] = last.failed
+    said["sent_bytes"] = sum(one.sent_bytes for one in exchanges)
+    said["received_bytes"] = sum(one.received_bytes for one in exchanges)
+    if len(exchanges) > 1:
+        said["requests"] = len(exchanges)
+    return said
 
 
 _WORDS: dict[str, str] = {}
