@@ -37,6 +37,11 @@ OWN_VARIABLES = (
     ("BACKBONE_CONTEXT", "The context to talk to, as `-c` does; default: `local`."),
     ("BACKBONE_AUTHOR", "Who changes something, for the audit; default: the login name."),
     ("BACKBONE_DEBUG", "`1`: show tracebacks of unexpected errors."),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "Where spans are sent by OTLP over HTTP (`http://tempo:4318`), with the extra `opentelemetry` installed; the "
+        "SDK reads its other variables (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) too. Default: no spans.",
+    ),
 )
 """What ``ops`` reads of the environment; what services read comes from ``producers.settings``."""
 

@@ -1,7 +1,8 @@
 """backbone.toml and the environment: where contracts and subscriptions are, which contexts and connections there are.
 
 The only reader of the environment besides ``producers.settings``: ``BACKBONE_PROJECT`` (the project's folder or file),
-``BACKBONE_DEBUG`` (tracebacks), and what ``env:NAME`` references name; click reads ``BACKBONE_CONTEXT``.
+``BACKBONE_DEBUG`` (tracebacks), ``OTEL_…`` (whether spans are wanted; what else it says the SDK reads), and what
+``env:NAME`` references name; click reads ``BACKBONE_CONTEXT``.
 
 Credentials stand in the file only as references (``ops/secrets/reference.py``); they are looked up when they are needed
 and never shown. Errors are one sentence with file, key, what is wrong and what to write instead.
@@ -456,6 +457,14 @@ def local_stack(root: Path) -> dict[str, Any]:
 def is_debugging() -> bool:
     """Whether tracebacks are wanted (``BACKBONE_DEBUG=1``)."""
     return os.environ.get("BACKBONE_DEBUG", "") not in ("", "0")
+
+
+def spans_wanted() -> bool:
+    """Whether the environment asks for OpenTelemetry spans, in the SDK's own words: an OTLP endpoint, and nothing that
+    switches them off."""
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return not off and any(os.environ.get(name) for name in endpoints)
 
 
 def user_name() -> str:

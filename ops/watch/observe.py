@@ -121,7 +121,7 @@ class Observation:
         # the one fact that comes for every event: see ops/watch/tally.py
         outcome, age_s = fact.outcome, fact.age_seconds
         is_delivered = type(outcome) is Delivered
-        word, reason = ("delivered", "") if is_delivered else (_word(outcome), self._reason(outcome))
+        word, reason = ("delivered", "") if is_delivered else (outcome_word(outcome), self._reason(outcome))
         self._deliveries.add(
             (fact.subscription, fact.connection, fact.action, word, reason), fact.seconds, age_s if age_s > 0 else 0.0
         )
@@ -138,14 +138,14 @@ class Observation:
 
     def _delivery_held(self, fact: facts.DeliveryHeld) -> None:
         self._held.of(
-            fact.subscription, fact.connection, fact.action, _word(fact.outcome), self._reason(fact.outcome)
+            fact.subscription, fact.connection, fact.action, outcome_word(fact.outcome), self._reason(fact.outcome)
         ).inc()
 
     def _records_not_ours(self, fact: facts.RecordsNotOurs) -> None:
         self._not_ours.of(fact.subscription).inc(fact.count)
 
     def _call_made(self, fact: facts.CallMade) -> None:
-        outcome = _snake(fact.outcome)
+        outcome = word_of(fact.outcome)
         self._calls.of(fact.connection, fact.action, outcome).inc()
         self._call_seconds.of(fact.connection).observe(fact.seconds)
         if fact.connection not in self._connections:
@@ -291,6 +291,18 @@ class Observation:
         return "" if type(outcome) is Delivered else self._reasons.label(getattr(outcome, "reason", ""))
 
 
+def told_to(*observers: facts.Observer) -> facts.Observer:
+    """One observer that tells each of these, in this order. None of them may raise."""
+    if len(observers) == 1:
+        return observers[0]
+
+    def tell(fact: facts.Fact) -> None:
+        for observe in observers:
+            observe(fact)
+
+    return tell
+
+
 class _Quotas(Collector):
     """The gauge of used quotas. A connection whose quota is not known has no series: 0 would be a lie, and NaN would
     spoil sums."""
@@ -369,11 +381,13 @@ def _over_http(exchanges: Sequence[Exchange]) -> dict[str, Any]:
 _WORDS: dict[str, str] = {}
 
 
-def _word(outcome: Outcome) -> str:
-    return _snake(type(outcome).__name__)
+def outcome_word(outcome: Outcome) -> str:
+    """``retry_later`` for RetryLater, as metrics, log lines and spans say it."""
+    return word_of(type(outcome).__name__)
 
 
-def _snake(name: str) -> str:
+def word_of(name: str) -> str:
+    """The same of the class's name."""
     word = _WORDS.get(name)
     if word is None:
         word = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
