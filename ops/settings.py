@@ -24,8 +24,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from connectors.pacing import Quota, read_rate
 from ops import plaintext
 from ops.project_file import (
+    ANEW,
     PLAIN_CREDENTIAL,
-    PROTECTION,
     ConnectionTable,
     ContextTable,
     File,
@@ -55,7 +55,7 @@ TLS_FILES = frozenset({
 """Settings of Kafka's client that name a file of TLS, relative to the project."""
 
 LOCAL_LEDGER = "sqlite:///.backbone/ledger.db"
-OURS = frozenset({"connector", "region", "sub_processor"}) | PROTECTION
+OURS = frozenset({"connector", "region", "sub_processor"}) | ANEW
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class ResolvedConnection:
     """why it cannot be used in this context"""
     quota: Quota = field(default_factory=Quota)
     circuit_open_s: float | None = None
+    call_log: bool = False
 
     def settings(self, connector_type: ConnectorType) -> Any:
         """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
@@ -279,6 +280,11 @@ class Context:
         raise ProjectFileError(self.project.file, "missing-setting", message)
 
     @property
+    def calls_file(self) -> Path:
+        """Where workers on this machine keep the calls of connections with ``call_log``."""
+        return self.project.root / ".backbone" / "calls" / f"{self.name}.db"
+
+    @property
     def partitions(self) -> int:
         return self.table.topics.partitions
 
@@ -325,16 +331,17 @@ class Context:
                 )
                 problem = ProjectFileError(self.project.file, "no-credentials", message)
         own = self.table.connections.get(name, {}) if isinstance(self.table.connections, dict) else {}
-        protection = {key: own.get(key, written[key]) for key in PROTECTION}
-        settings = {key: value for key, value in settings.items() if key not in PROTECTION}
-        rate, opens = protection["rate"], protection["circuit_open"]
+        anew = {key: own.get(key, written[key]) for key in ANEW}
+        settings = {key: value for key, value in settings.items() if key not in ANEW}
+        rate, opens = anew["rate"], anew["circuit_open"]
         return ResolvedConnection(
             quota=Quota(
                 rate=None if rate is None else read_rate(rate),
-                concurrency=protection["concurrency"],
-                background=protection["background"],
+                concurrency=anew["concurrency"],
+                background=anew["background"],
             ),
             circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
+            call_log=anew["call_log"],
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
             file=self.project.file, secrets=self.secrets, fake_url=url, problem=problem,
         )  # fmt: skip
@@ -423,12 +430,12 @@ class Project:
         tables = {f"connections.{name}": set(table.model_extra or {})}
         for context, settings in self.contexts.items():
             if isinstance(settings.connections, dict) and name in settings.connections:
-                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - PROTECTION
+                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - ANEW
         for place, keys in tables.items():
             for key in sorted(keys - known):
                 message = (
                     f"{place}: there is no setting '{key}'.{did_you_mean(key, known)} "
-                    f"Known here: {', '.join(sorted(known | PROTECTION | {'region', 'sub_processor'}))}."
+                    f"Known here: {', '.join(sorted(known | ANEW | {'region', 'sub_processor'}))}."
                 )
                 raise ProjectFileError(self.file, "unknown-setting", message)
 

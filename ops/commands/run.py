@@ -128,20 +128,17 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from ops.monitor.opening import open_monitor
     from ops.secrets import uses
     from ops.secrets.rotation import Rotation
-    from ops.settings import spans_wanted
     from ops.watch import health as health_server
     from ops.watch.group_metrics import GroupMetrics
     from ops.watch.logs import logger
-    from ops.watch.observe import Observation, told_to
-    from ops.watch.tracing import open_tracing
+    from ops.watch.watching import open_watching
     from ops.wiring import Wiring, collect_less
     from producers.kafka import RecordProducer
 
-    observe = Observation()
     who = f"{socket.gethostname()}/{os.getpid()}"
     engine = version("event-backbone")
-    tracing = open_tracing(wanted=spans_wanted(), who=who, version=engine)
-    tell = told_to(observe, *(() if tracing is None else (tracing.observe,)))
+    watching = open_watching(app, who=who, version=engine)
+    observe = watching.observation
     client = {"client.id": f"backbone-{who.replace('/', '-')}"}  # what `status` and the brokers' logs call this member
     kafka = client | app.context.kafka
     producer = RecordProducer(kafka, block_s=0, served=True)
@@ -166,7 +163,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
             monitor.renew(app.admin(), username, password)
 
     rotation = Rotation(app.context.secrets, credential_told)
-    make = Wiring(app, app.decoder, producer, tell, opened, rotation.watch)
+    make = Wiring(app, app.decoder, producer, watching.tell, opened, rotation.watch)
     monitor = open_monitor(app) if not names or MONITOR in names else None
     worker = Worker(
         names=[name for name in names if name != MONITOR],
@@ -177,7 +174,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         make=make,
         builtin=make.builtin,
         version=engine,
-        observer=tell,
+        observer=watching.tell,
         follow=follow,
         credentials=lambda: rotation.said,
     )
@@ -221,6 +218,5 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
             await asyncio.to_thread(monitor.close)
             withdraw(app.context, host, server.port)
         await asyncio.to_thread(producer.close, 10.0)
-        if tracing is not None:
-            await asyncio.to_thread(tracing.close)
+        await asyncio.to_thread(watching.close)
         logger().info("worker_left", pid=os.getpid())

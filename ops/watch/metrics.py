@@ -118,6 +118,13 @@ CONNECTION_STATE = Metric(
     "paused: the vendor asked us to wait or is away, or a person paused it; stopped: a person must act.",
     states=("closed", "open", "half_open", "paused", "stopped"),
 )
+CALLS_NOT_KEPT = Metric(
+    name="backbone_calls_not_kept_total",
+    kind="counter",
+    labels=("connection", "reason"),
+    meaning="Calls that the call log could not keep (`call_log`): behind (more came than is written), not_written (the "
+    "disk, the file). Deliveries do not depend on it.",
+)
 SUBSCRIPTION_STATE = Metric(
     name="backbone_subscription_state",
     kind="states",
@@ -171,8 +178,8 @@ OLDEST_UNFINISHED = Metric(
 
 METRICS: tuple[Metric, ...] = (
     DELIVERIES, DELIVERIES_HELD, DELIVERY_SECONDS, CALLS, CALL_SECONDS, EVENT_AGE, NOT_OURS, DEAD_LETTERS,
-    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, SUBSCRIPTION_STATE, PARTITIONS, REBALANCES,
-    NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED, OLDEST_UNFINISHED,
+    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, CALLS_NOT_KEPT, SUBSCRIPTION_STATE, PARTITIONS,
+    REBALANCES, NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED, OLDEST_UNFINISHED,
 )  # fmt: skip
 
 

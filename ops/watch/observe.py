@@ -37,6 +37,7 @@ class Observation:
         self._held = _Children(metrics.counter(metrics.DELIVERIES_HELD, of).labels)
         self._calls = _Children(metrics.counter(metrics.CALLS, of).labels)
         self._call_seconds = _Children(metrics.histogram(metrics.CALL_SECONDS, of).labels)
+        self._not_kept = _Children(metrics.counter(metrics.CALLS_NOT_KEPT, of).labels)
         self._not_ours = _Children(metrics.counter(metrics.NOT_OURS, of).labels)
         self._dead_letters = _Children(metrics.counter(metrics.DEAD_LETTERS, of).labels)
         self._letters_closed = _Children(metrics.counter(metrics.DEAD_LETTERS_CLOSED, of).labels)
@@ -116,6 +117,10 @@ class Observation:
         self._connection_state.labels(connection)
         self._connections.add(connection)
         self._quotas.of[connection] = quota_used
+
+    def calls_not_kept(self, connection: str, reason: str, count: int) -> None:
+        """So many calls are missing in the call log."""
+        self._not_kept.of(connection, reason).inc(count)
 
     def _delivery_settled(self, fact: facts.DeliverySettled) -> None:
         # the one fact that comes for every event: see ops/watch/tally.py
