@@ -30,9 +30,11 @@ from schemas.duration import parse_duration
 from schemas.errors import InputError
 from schemas.findings import did_you_mean
 
-ANEW = frozenset({"rate", "concurrency", "background", "circuit_open", "call_log"})
-"""How the vendor is protected, and whether its calls are kept: keys of a connection that a context may set anew (a
-sandbox has another quota)."""
+PROTECTION = frozenset({"rate", "concurrency", "background", "circuit_open"})
+"""How the vendor is protected."""
+
+PER_CONTEXT = PROTECTION | {"call_log"}
+"""Keys of ours in a connection that a context may set anew: a sandbox has another quota, and no calls to be kept."""
 
 SECRET_KAFKA_KEYS = frozenset({
     "sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem",
@@ -516,7 +518,7 @@ def _check_connections(file: Path, found: File) -> None:
                     message = f"contexts.{context}.{kind}: there is no connection '{name}'.{did_you_mean(name, known)}"
                     raise ProjectFileError(file, "unknown-connection", message)
         for name, table in own.items():
-            anew = {key: value for key, value in table.items() if key in ANEW}
+            anew = {key: value for key, value in table.items() if key in PER_CONTEXT}
             try:
                 ConnectionTable.model_validate({"connector": "", **anew})
             except ValidationError as error:

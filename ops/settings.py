@@ -24,7 +24,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from connectors.pacing import Quota, read_rate
 from ops import plaintext
 from ops.project_file import (
-    ANEW,
+    PER_CONTEXT,
     PLAIN_CREDENTIAL,
     ConnectionTable,
     ContextTable,
@@ -55,7 +55,7 @@ TLS_FILES = frozenset({
 """Settings of Kafka's client that name a file of TLS, relative to the project."""
 
 LOCAL_LEDGER = "sqlite:///.backbone/ledger.db"
-OURS = frozenset({"connector", "region", "sub_processor"}) | ANEW
+OURS = frozenset({"connector", "region", "sub_processor"}) | PER_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -331,17 +331,17 @@ class Context:
                 )
                 problem = ProjectFileError(self.project.file, "no-credentials", message)
         own = self.table.connections.get(name, {}) if isinstance(self.table.connections, dict) else {}
-        anew = {key: own.get(key, written[key]) for key in ANEW}
-        settings = {key: value for key, value in settings.items() if key not in ANEW}
-        rate, opens = anew["rate"], anew["circuit_open"]
+        ours = {key: own.get(key, written[key]) for key in PER_CONTEXT}
+        settings = {key: value for key, value in settings.items() if key not in PER_CONTEXT}
+        rate, opens = ours["rate"], ours["circuit_open"]
         return ResolvedConnection(
             quota=Quota(
                 rate=None if rate is None else read_rate(rate),
-                concurrency=anew["concurrency"],
-                background=anew["background"],
+                concurrency=ours["concurrency"],
+                background=ours["background"],
             ),
             circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
-            call_log=anew["call_log"],
+            call_log=ours["call_log"],
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
             file=self.project.file, secrets=self.secrets, fake_url=url, problem=problem,
         )  # fmt: skip
@@ -430,12 +430,12 @@ class Project:
         tables = {f"connections.{name}": set(table.model_extra or {})}
         for context, settings in self.contexts.items():
             if isinstance(settings.connections, dict) and name in settings.connections:
-                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - ANEW
+                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - PER_CONTEXT
         for place, keys in tables.items():
             for key in sorted(keys - known):
                 message = (
                     f"{place}: there is no setting '{key}'.{did_you_mean(key, known)} "
-                    f"Known here: {', '.join(sorted(known | ANEW | {'region', 'sub_processor'}))}."
+                    f"Known here: {', '.join(sorted(known | PER_CONTEXT | {'region', 'sub_processor'}))}."
                 )
                 raise ProjectFileError(self.file, "unknown-setting", message)
 

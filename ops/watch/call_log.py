@@ -135,14 +135,14 @@ class CallLog:
 def kept_call(fact: facts.CallMade, asked: Sequence[Asked], at: float, key: bytes | None) -> KeptCall:
     """A call as it may be kept. Pure; ``ops/watch/redaction.py`` says what that is."""
     known = redaction.Known()
-    bodies = [redaction.asked("body", plain(dict(one.delivery.body)), one.carried, known) for one in asked]
-    for one in asked:
-        redaction.asked("entity", one.delivery.entity, one.carried, known)  # what it says is known then
-        known.plain.add(one.delivery.idempotency_key)
     deliveries: list[KeptDelivery] = []
-    for one, body in zip(asked, bodies, strict=True):
-        deliveries.append(_delivery(one, _bounded(redaction.cleared(body, known)), key))
+    for one in asked:
+        own = redaction.Known(plain={one.delivery.idempotency_key})
+        redaction.asked("entity", one.delivery.entity, one.carried, own)  # what it says is known then
+        body = redaction.asked("body", plain(dict(one.delivery.body)), one.carried, own)
+        deliveries.append(_delivery(one, _bounded(redaction.cleared(body, own)), key))
         deliveries += [_merged(one, index) for index in range(len(one.merged))]
+        known.add(own)
     return KeptCall(
         at=at,
         subscription=fact.subscription,

@@ -59,6 +59,12 @@ class Known:
     parts: set[str] = field(default_factory=set)
     plain: set[str] = field(default_factory=set)
 
+    def add(self, other: Known) -> None:
+        """Know what the other knows, too."""
+        self.personal |= other.personal
+        self.parts |= other.parts
+        self.plain |= other.plain
+
     def says_personal(self, text: str) -> bool:
         """Whether the text is a personal value of the call, or has one in it."""
         small = text.casefold()
@@ -105,8 +111,8 @@ def _note(value: Json, known: Known) -> None:
 
 
 def cleared(value: Json, known: Known) -> Json:
-    """What was asked, once all of the call is known: a value without a class that says what one with a class says is
-    left out too."""
+    """What was asked, once all of the delivery is known: a value without a class that says what one with a class says
+    is left out too."""
     if isinstance(value, Mapping):
         return {name: cleared(inner, known) for name, inner in value.items()}
     if isinstance(value, list):
@@ -151,7 +157,7 @@ def _kept(value: Json, name: str, known: Known, depth: int) -> Json:
 def _field(name: str, taken: Iterable[str], known: Known) -> str:
     """A field's name, where it is one: a map by names of people or addresses has data in its names."""
     small = name.casefold()
-    if _NAME.match(name) and not _LONG_NUMBER.search(name) and small not in known.personal | known.parts:
+    if _NAME.match(name) and not _LONG_NUMBER.search(name) and small not in known.personal and small not in known.parts:
         return name
     return f"‹name {sum(one.startswith('‹name') for one in taken) + 1}›"
 

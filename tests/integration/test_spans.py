@@ -1,4 +1,4 @@
-"""One trace from the publish to the vendor, over a real broker, as a collector of OTLP gets it from real processes."""
+"""One trace from the publish to the vendor, and the calls kept of it, over a real broker and real processes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,21 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
+    """Its things have somebody's address, which HubSpot may get; its calls are kept."""
     world = new_world(tmp_path, stack, prefix)
+    contract = world.folder / "events" / world.name / "ThingChanged.avsc"
+    schema = json.loads(contract.read_text())
+    schema["fields"].append({
+        "name": "mail", "type": "string", "doc": "Whose it is.", "examples": ["a@x.org"], "personal_data": "email",
+    })  # fmt: skip
+    contract.write_text(json.dumps(schema))
+    subscription = world.write_subscription()
+    written = subscription.read_text().replace("body: {", 'body: {email: "{{ data.mail }}", ')
+    subscription.write_text(f"personal_data: {{purpose: To tell who it is., allow: [email]}}\n{written}")
+    project = world.folder / "backbone.toml"
+    project.write_text(
+        project.read_text().replace('connector = "hubspot"\n', 'connector = "hubspot"\ncall_log = true\n')
+    )
     try:
         world.prepare()
         yield world
@@ -93,7 +107,9 @@ def test_publish_attempts_and_delivery_are_one_trace_and_hold_nothing_of_anybody
     world.vendor.misbehave({"kind": "status", "status": 409, "body": {"message": CANARY}})
     worker = world.start_worker()
     with world.publisher() as publisher:
-        publisher.publish_data(world.contract, {"thing_id": CANARY, "number": 1}, source="test", id="e-1").result(30)
+        publisher.publish_data(
+            world.contract, {"thing_id": "t-1", "number": 1, "mail": CANARY}, source="test", id="e-1"
+        ).result(30)
     (publish,) = published.get_finished_spans()
     name = f"deliver {world.topic}"
     (delivery,) = eventually(lambda: collector.of(name), 60, about="the span of the delivery")
@@ -124,6 +140,19 @@ def test_publish_attempts_and_delivery_are_one_trace_and_hold_nothing_of_anybody
     assert {one["method"] for one in said} == {"POST"}
     assert all(one["sent_bytes"] > 0 and one["received_bytes"] > 0 and one["seconds"] > 0 for one in said)
     assert json.dumps(said).count("/batch/upsert") == 2
+
+    # both calls are kept, without the address
+    kept = json.loads(world.backbone("connection", "calls", "hubspot", "--event", "e-1", "--output", "json"))["data"]
+    assert [(one["outcome"], one["status"]) for one in kept] == [("delivered", 200), ("retry_later", 409)]
+    for one in kept:
+        assert one["deliveries"][0]["body"] == {"email": "‹email›", "plan": 1}
+        assert one["trace_id"] == trace_id.hex()
+    assert kept[1]["exchanges"][0]["answer"] == {"message": f"‹text, {len(CANARY)} characters›"}
+    answer = kept[0]["exchanges"][0]["answer"]
+    assert answer["results"][0]["objectWriteTraceId"] == kept[0]["deliveries"][0]["idempotency_key"]
+    files = list((world.folder / ".backbone" / "calls").iterdir())
+    assert files
+    assert not [file for file in files if CANARY.encode() in file.read_bytes()]
 
 
 def call_name(collector: Collector) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from ops.watch.group_metrics import LAST_SUCCESS, TOPIC_START
 from ops.watch.group_metrics import METRICS as OF_GROUPS
-from ops.watch.metrics import CALLS, METRICS, NOT_OURS, PARTITIONS, RECEIPTS
+from ops.watch.metrics import CALLS, CALLS_NOT_KEPT, METRICS, NOT_OURS, PARTITIONS, RECEIPTS
 from tests.conftest import ROOT
 from tests.ops.test_alerts import checked, metrics_named, promtool, unknown_metrics
 
@@ -79,7 +79,9 @@ def test_only_these_metrics_are_on_no_board() -> None:
     shown = {name for path in BOARDS for name in metrics_named(expressions(read(path)))}
     bare = {re.sub(r"_bucket$", "", name) for name in shown}
     left = {metric.name for metric in (*METRICS, *OF_GROUPS)} - bare
-    assert left == {one.name for one in (TOPIC_START, LAST_SUCCESS, CALLS, NOT_OURS, PARTITIONS, RECEIPTS)}
+    assert left == {
+        one.name for one in (TOPIC_START, LAST_SUCCESS, CALLS, CALLS_NOT_KEPT, NOT_OURS, PARTITIONS, RECEIPTS)
+    }
 
 
 @promtool
