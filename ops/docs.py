@@ -137,12 +137,11 @@ def environment() -> str:
 
 def metrics() -> str:
     """The metrics of a worker and those of the monitor."""
-    from ops.watch.group_metrics import METRICS as OF_GROUPS
-    from ops.watch.metrics import METRICS
+    from ops.watch.metrics import METRICS, MONITOR_METRICS
 
     rows = [
         [whose, f"`{metric.name}`", metric.kind, ", ".join(metric.labels) or "–", metric.meaning]
-        for whose, metrics in (("worker", METRICS), ("monitor", OF_GROUPS))
+        for whose, metrics in (("worker", METRICS), ("monitor", MONITOR_METRICS))
         for metric in metrics
     ]
     return _table(["of", "metric", "kind", "labels", "meaning"], rows)

@@ -17,6 +17,7 @@ from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLa
 from connectors.exchanges import Exchange
 from consumers import facts
 from consumers.calls import Asked
+from ops.settings import spans_wanted
 from ops.watch import logs, tracing
 from ops.watch.observe import Observation, told_to
 from ops.watch.spans import OPEN_MAX, Spans
@@ -216,3 +217,37 @@ def test_without_a_wish_there_are_no_spans_and_one_without_the_sdk_is_told_what_
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
     assert tracing.open_tracing(wanted=True, who="here/1", version="1") is None
     assert "pip install 'event-backbone[opentelemetry]'" in lines.getvalue()
+
+
+def test_a_tracer_provider_that_somebody_has_set_up_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``opentelemetry-instrument backbone run`` does."""
+    exported, theirs = InMemorySpanExporter(), TracerProvider()
+    theirs.add_span_processor(SimpleSpanProcessor(exported))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: theirs)
+    found = tracing.open_tracing(wanted=False, who="here/1", version="1.2")
+    assert found is not None
+    found.observe(facts.DeliverySettled("crm", "h", "a", "e", Delivered(), 1, 0.1, 0.1, origin(1), "e-1", None))
+    found.close()
+    (span,) = exported.get_finished_spans()
+    assert span.instrumentation_scope is not None
+    assert (span.instrumentation_scope.name, span.instrumentation_scope.version) == ("event-backbone", "1.2")
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://here:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://here:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://here:4318", "OTEL_SDK_DISABLED": "true"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://here:4318", "OTEL_TRACES_EXPORTER": "none"}, False),
+    ],
+)
+def test_spans_are_wanted_as_the_environment_says(
+    environment: dict[str, str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert spans_wanted() is wanted
