@@ -111,6 +111,14 @@ def test_a_publish_that_fails_is_a_span_with_the_reason(
     assert {one.status.status_code for one in failed} == {trace.StatusCode.ERROR}
 
 
+async def test_waiting_for_room_is_one_span_however_often_it_looks(
+    exported: InMemorySpanExporter, publisher: MemoryPublisher
+) -> None:
+    publisher.answer_next("backpressure", times=3)
+    await publisher.publish_async(upgraded(), source="accounts")
+    assert len(exported.get_finished_spans()) == 1
+
+
 def test_a_service_without_opentelemetry_neither_needs_nor_loads_it() -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
