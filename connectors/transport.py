@@ -29,6 +29,7 @@ from pydantic_core import from_json, to_json
 
 from connectors.connector import JsonValue, Unavailable, Unknown
 from connectors.deadlines import Deadlines
+from connectors.exchanges import Exchange, noted_exchanges
 
 if TYPE_CHECKING:
     import aiohttp
@@ -157,11 +158,40 @@ class Transport:
         self._urls: dict[str, URL] = {}
 
     async def request(
-        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        template: str | None = None,
+        secret: bool = False,
     ) -> Result:
         """Ask once, for ``path`` below the base URL, and say what came back. Bounded by ``timeout_s``; raises nothing
-        but cancellation. ``headers`` go before the transport's own. A path is remembered: put what differs from call
-        to call into the body."""
+        but cancellation. ``headers`` go before the transport's own.
+
+        A path is remembered, and stands in logs and traces: put what differs from call to call into the body. Where a
+        vendor wants it in the path, ``template`` is what is written down instead (``/contacts/{id}``). ``secret``: the
+        bodies are credentials, which nobody is shown."""
+        noted = noted_exchanges()
+        if noted is None:
+            return await self._ask(method, path, body, headers, template is None)
+        endpoint = path.partition("?")[0] if template is None else template
+        exchange = Exchange(method, endpoint, self._base, 0 if body is None else len(body))
+        noted.append(exchange)  # before it ends: also who gives it up tells of it
+        began = time.perf_counter()
+        result = await self._ask(method, path, body, headers, template is None)
+        exchange.seconds = time.perf_counter() - began
+        if isinstance(result, Answer):
+            exchange.status, exchange.failed, exchange.received_bytes = result.status, "", len(result.body)
+            exchange.answer = None if secret else result
+        else:
+            exchange.failed = result.reason
+        return result
+
+    async def _ask(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, is_fixed: bool
+    ) -> Result:
         import aiohttp
 
         session = self._session
@@ -173,7 +203,9 @@ class Transport:
         if url is None:
             from yarl import URL
 
-            url = self._urls[path] = URL(self._base + path, encoded=True)
+            url = URL(self._base + path, encoded=True)
+            if is_fixed:
+                self._urls[path] = url
         try:
             with self._deadlines.bound():
                 payload = None if body is None else aiohttp.BytesPayload(body)

@@ -6,11 +6,16 @@ quick, thread-safe and must not raise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from connectors.connector import Outcome
+from connectors.exchanges import Exchange
+from schemas.event import Origin
+
+if TYPE_CHECKING:
+    from consumers.calls import Asked
 
 
 @dataclass(slots=True)
@@ -28,6 +33,10 @@ class DeliverySettled:
     """from its first attempt to its end"""
     age_seconds: float
     """from the event's time (``ce_time``) to now"""
+    origin: Origin
+    event_id: str
+    """empty where it could not be decoded"""
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +67,17 @@ class CallMade:
     deliveries: int
     seconds: float
     outcome: str
-    """the worst outcome's class name"""
+    """the worst outcome's class name; ``NotThere``: the vendor was asked whether it has it, and has not"""
     idempotency_key: str
-    """of the first delivery"""
+    """of the first delivery, as the two below"""
+    attempt: int
+    """which one of its attempts this is, the first is 1; what uses no attempt is not counted"""
+    traceparent: str | None
+    exchanges: Sequence[Exchange]
+    """what went over HTTP, in the order in which it began; empty for a vendor that speaks something else"""
+    is_look_up: bool
+    asked: Callable[[], Sequence[Asked]]
+    """each delivery with its own outcome. To be called while the fact is observed: later they have moved on."""
 
 
 @dataclass(frozen=True, slots=True)

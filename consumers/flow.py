@@ -933,6 +933,9 @@ class Flow:
                 work.attempts.count,
                 0.0 if first_at is None or now is None else now - first_at,
                 self._wall() - at,
+                work.record.origin,
+                "" if ready is None else ready.event.id,
+                None if ready is None else ready.event.traceparent,
             )
         )
 

@@ -270,7 +270,7 @@ class _Loading:
         """The event that it replaces, the one that this one replaces, and so on."""
         older: list[str] = []
         old = self._contracts[new].replaces
-        while old in self._contracts and old not in older:
+        while old is not None and old in self._contracts and old not in older:
             older.append(old)
             old = self._contracts[old].replaces
         return older

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from consumers.assignment import Place
 from consumers.offsets import Ended
 from schemas.event import Event, Record
+from schemas.traceparent import trace_id_of
 
 if TYPE_CHECKING:
     from connectors.connector import Action, Delivery
@@ -115,7 +116,7 @@ class ReceiptForm:
             "change_id": None if order is None else order.change,
             "change_kind": None if order is None else order.kind,
             "redrives": 0 if order is None else order.redrives + (order.kind == "redrive"),
-            "trace_id": _trace_id(event),
+            "trace_id": None if event is None else trace_id_of(event.traceparent),
             "fields_sent": fields if receipt.sent else [],
             "personal_data_sent": classes if receipt.sent else [],
             "body_sha256": body_hash(delivery.body) if receipt.sent and delivery is not None else None,
@@ -214,9 +215,3 @@ def identity(record: Record, event: Event | None, event_type: str) -> tuple[str,
 def _is_personal(contract: Any, name: str) -> bool:
     found = contract.fields.get(name)
     return found is None or found.personal_data not in (None, "none")
-
-
-def _trace_id(event: Event | None) -> str | None:
-    """The trace id in a W3C traceparent (``00-<32 hex>-<16 hex>-<2 hex>``)."""
-    parts = (event.traceparent or "").split("-") if event is not None else []
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None

@@ -17,10 +17,12 @@ from typing import Any, Concatenate, ParamSpec
 
 from connectors.connection import Connection
 from connectors.connector import Outcome
+from connectors.exchanges import Exchange, note_exchanges
 from consumers import facts
 from consumers.assignment import Assigned, Commit, Handover, Place
 from consumers.awaited_schemas import AwaitedSchemas
 from consumers.batches import Batch
+from consumers.calls import asked
 from consumers.control import Begin, NoPosition, inbox_topic
 from consumers.deadletter import DeadLetter
 from consumers.erased import Erased
@@ -292,13 +294,15 @@ class Runtime:
         if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
             self._flow.give_back(batch)
         elif batch.look_up:
+            exchanges = note_exchanges()
             found = await self._seat.look_up(batch.deliveries[0])
-            self._told_call(batch, found)
+            self._told_call(batch, [found], exchanges)
             self._for_connection(self._flow.look_up_settled(batch, found, self._clock()))
         else:
             succeeded = self._connection.succeeded
+            exchanges = note_exchanges()
             outcomes = await self._seat.call(batch.deliveries)
-            self._told_call(batch, outcomes[0] if len(outcomes) == 1 else max(outcomes, key=_badness))
+            self._told_call(batch, outcomes, exchanges)
             self._for_connection(
                 self._flow.settle(batch, outcomes, self._clock(), others_succeed=self._connection.succeeded > succeeded)
             )
@@ -325,16 +329,23 @@ class Runtime:
             else:
                 self._connection.stop(decision.reason)
 
-    def _told_call(self, batch: Batch, worst: Outcome | None) -> None:
+    def _told_call(self, batch: Batch, outcomes: Sequence[Outcome | None], exchanges: Sequence[Exchange]) -> None:
+        first, work = batch.deliveries[0], batch.works[0]
+        worst = outcomes[0] if len(outcomes) == 1 else max(outcomes, key=_badness)
         self._observe(
             facts.CallMade(
                 self._name,
                 self._connection.name,
-                batch.deliveries[0].action,
+                first.action,
                 len(batch.deliveries),
                 self._clock() - batch.began,
-                type(worst).__name__,
-                batch.deliveries[0].idempotency_key,
+                "NotThere" if worst is None else type(worst).__name__,
+                first.idempotency_key,
+                work.attempts.count + 1,
+                None if work.ready is None else work.ready.event.traceparent,
+                exchanges,
+                batch.look_up,
+                partial(asked, batch, outcomes),
             )
         )
 
@@ -400,5 +411,5 @@ class Runtime:
         self._on_stop(reason)
 
 
-def _badness(outcome: Outcome) -> int:
+def _badness(outcome: Outcome | None) -> int:
     return _BADNESS.index(type(outcome).__name__)

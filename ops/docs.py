@@ -37,6 +37,11 @@ OWN_VARIABLES = (
     ("BACKBONE_CONTEXT", "The context to talk to, as `-c` does; default: `local`."),
     ("BACKBONE_AUTHOR", "Who changes something, for the audit; default: the login name."),
     ("BACKBONE_DEBUG", "`1`: show tracebacks of unexpected errors."),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "Where spans are sent by OTLP over HTTP (`http://tempo:4318`), with the extra `opentelemetry` installed; the "
+        "SDK reads its other variables (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, …) too. Default: no spans.",
+    ),
 )
 """What ``ops`` reads of the environment; what services read comes from ``producers.settings``."""
 
@@ -132,12 +137,11 @@ def environment() -> str:
 
 def metrics() -> str:
     """The metrics of a worker and those of the monitor."""
-    from ops.watch.group_metrics import METRICS as OF_GROUPS
-    from ops.watch.metrics import METRICS
+    from ops.watch.metrics import METRICS, MONITOR_METRICS
 
     rows = [
         [whose, f"`{metric.name}`", metric.kind, ", ".join(metric.labels) or "–", metric.meaning]
-        for whose, metrics in (("worker", METRICS), ("monitor", OF_GROUPS))
+        for whose, metrics in (("worker", METRICS), ("monitor", MONITOR_METRICS))
         for metric in metrics
     ]
     return _table(["of", "metric", "kind", "labels", "meaning"], rows)

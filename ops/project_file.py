@@ -31,7 +31,10 @@ from schemas.errors import InputError
 from schemas.findings import did_you_mean
 
 PROTECTION = frozenset({"rate", "concurrency", "background", "circuit_open"})
-"""How the vendor is protected: keys of a connection that a context may set anew (a sandbox has another quota)."""
+"""How the vendor is protected."""
+
+PER_CONTEXT = PROTECTION | {"call_log"}
+"""Keys of ours in a connection that a context may set anew: a sandbox has another quota, and no calls to be kept."""
 
 SECRET_KAFKA_KEYS = frozenset({
     "sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem",
@@ -210,6 +213,25 @@ class TopicsTable(_Table):
     )
 
 
+def _keep(text: str) -> str:
+    try:
+        span = parse_duration(text)
+    except InputError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
+    if not timedelta(hours=1) <= span <= timedelta(days=90):
+        raise ValueError("is a duration from 1h to 90d")
+    return text
+
+
+class CallLogTable(_Table):
+    """How much is kept of the calls of connections with `call_log`; the oldest leave first."""
+
+    keep: Annotated[str, AfterValidator(_keep)] = Field(
+        default="7d", description="How long calls are kept (`call_log` of a connection)."
+    )
+    megabytes: int = Field(default=256, ge=1, le=65_536, description="How large their file may become.")
+
+
 class ContextTable(_Table):
     """A place to talk to: one cluster, one registry, the connections to vendors there."""
 
@@ -255,6 +277,9 @@ class ContextTable(_Table):
         description="`fake`: every vendor is its fake, and no credential is read. Or a table a connection, "
         "`[contexts.prod.connections.hubspot]`, with what is different here: its credentials.",
     )
+    call_log: CallLogTable = Field(
+        default=CallLogTable(), description="How much is kept of the calls of connections with `call_log`."
+    )
     fakes: dict[str, str] = Field(
         default_factory=dict, description="Where the fakes answer, for contexts other than `local`."
     )
@@ -289,6 +314,11 @@ class ConnectionTable(BaseModel):
         default=None,
         description="How long nobody calls when the vendor fails, at first; it doubles up to five times that while a "
         "try fails. Default `60s`.",
+    )
+    call_log: bool = Field(
+        default=False,
+        description="Keep its calls, redacted: what was asked and what the vendor answered, for `backbone connection "
+        "calls`.",
     )
 
 
@@ -489,7 +519,7 @@ def _check_connections(file: Path, found: File) -> None:
                     message = f"contexts.{context}.{kind}: there is no connection '{name}'.{did_you_mean(name, known)}"
                     raise ProjectFileError(file, "unknown-connection", message)
         for name, table in own.items():
-            anew = {key: value for key, value in table.items() if key in PROTECTION}
+            anew = {key: value for key, value in table.items() if key in PER_CONTEXT}
             try:
                 ConnectionTable.model_validate({"connector": "", **anew})
             except ValidationError as error:

@@ -1,7 +1,8 @@
 """backbone.toml and the environment: where contracts and subscriptions are, which contexts and connections there are.
 
 The only reader of the environment besides ``producers.settings``: ``BACKBONE_PROJECT`` (the project's folder or file),
-``BACKBONE_DEBUG`` (tracebacks), and what ``env:NAME`` references name; click reads ``BACKBONE_CONTEXT``.
+``BACKBONE_DEBUG`` (tracebacks), ``OTEL_…`` (whether spans are wanted; what else it says the SDK reads), and what
+``env:NAME`` references name; click reads ``BACKBONE_CONTEXT``.
 
 Credentials stand in the file only as references (``ops/secrets/reference.py``); they are looked up when they are needed
 and never shown. Errors are one sentence with file, key, what is wrong and what to write instead.
@@ -23,8 +24,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from connectors.pacing import Quota, read_rate
 from ops import plaintext
 from ops.project_file import (
+    PER_CONTEXT,
     PLAIN_CREDENTIAL,
-    PROTECTION,
     ConnectionTable,
     ContextTable,
     File,
@@ -54,7 +55,7 @@ TLS_FILES = frozenset({
 """Settings of Kafka's client that name a file of TLS, relative to the project."""
 
 LOCAL_LEDGER = "sqlite:///.backbone/ledger.db"
-OURS = frozenset({"connector", "region", "sub_processor"}) | PROTECTION
+OURS = frozenset({"connector", "region", "sub_processor"}) | PER_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class ResolvedConnection:
     """why it cannot be used in this context"""
     quota: Quota = field(default_factory=Quota)
     circuit_open_s: float | None = None
+    call_log: bool = False
 
     def settings(self, connector_type: ConnectorType) -> Any:
         """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
@@ -278,6 +280,11 @@ class Context:
         raise ProjectFileError(self.project.file, "missing-setting", message)
 
     @property
+    def calls_file(self) -> Path:
+        """Where workers on this machine keep the calls of connections with ``call_log``."""
+        return self.project.root / ".backbone" / "calls" / f"{self.name}.db"
+
+    @property
     def partitions(self) -> int:
         return self.table.topics.partitions
 
@@ -324,16 +331,17 @@ class Context:
                 )
                 problem = ProjectFileError(self.project.file, "no-credentials", message)
         own = self.table.connections.get(name, {}) if isinstance(self.table.connections, dict) else {}
-        protection = {key: own.get(key, written[key]) for key in PROTECTION}
-        settings = {key: value for key, value in settings.items() if key not in PROTECTION}
-        rate, opens = protection["rate"], protection["circuit_open"]
+        ours = {key: own.get(key, written[key]) for key in PER_CONTEXT}
+        settings = {key: value for key, value in settings.items() if key not in PER_CONTEXT}
+        rate, opens = ours["rate"], ours["circuit_open"]
         return ResolvedConnection(
             quota=Quota(
                 rate=None if rate is None else read_rate(rate),
-                concurrency=protection["concurrency"],
-                background=protection["background"],
+                concurrency=ours["concurrency"],
+                background=ours["background"],
             ),
             circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
+            call_log=ours["call_log"],
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
             file=self.project.file, secrets=self.secrets, fake_url=url, problem=problem,
         )  # fmt: skip
@@ -422,12 +430,12 @@ class Project:
         tables = {f"connections.{name}": set(table.model_extra or {})}
         for context, settings in self.contexts.items():
             if isinstance(settings.connections, dict) and name in settings.connections:
-                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - PROTECTION
+                tables[f"contexts.{context}.connections.{name}"] = set(settings.connections[name]) - PER_CONTEXT
         for place, keys in tables.items():
             for key in sorted(keys - known):
                 message = (
                     f"{place}: there is no setting '{key}'.{did_you_mean(key, known)} "
-                    f"Known here: {', '.join(sorted(known | PROTECTION | {'region', 'sub_processor'}))}."
+                    f"Known here: {', '.join(sorted(known | PER_CONTEXT | {'region', 'sub_processor'}))}."
                 )
                 raise ProjectFileError(self.file, "unknown-setting", message)
 
@@ -456,6 +464,14 @@ def local_stack(root: Path) -> dict[str, Any]:
 def is_debugging() -> bool:
     """Whether tracebacks are wanted (``BACKBONE_DEBUG=1``)."""
     return os.environ.get("BACKBONE_DEBUG", "") not in ("", "0")
+
+
+def spans_wanted() -> bool:
+    """Whether the environment asks for OpenTelemetry spans, in the SDK's own words: an OTLP endpoint, and nothing that
+    switches them off."""
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return not off and any(os.environ.get(name) for name in endpoints)
 
 
 def user_name() -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from producers import spans
 from producers.errors import Backpressure, EventRejected, PublishUnknown
 from producers.facts import Observer, Published
 from producers.payload import payload
@@ -87,7 +88,8 @@ class Publisher:
 
         ``source`` says who publishes (``billing``); ``id`` makes a publish repeatable (same source, type and id =>
         same idempotency key at every vendor) and is a new UUIDv7 by default; ``time`` is when it happened (aware,
-        default now); ``traceparent`` is passed on as W3C has it.
+        default now); ``traceparent`` (W3C) says which trace it belongs to, by default that of the span in whose block
+        this is called. In a service that traces with OpenTelemetry the publish is a span of that trace.
 
         Waits for the registry at the first event of a type, and a bounded time while the queue to Kafka is full.
         Raises Backpressure and RegistryUnavailableError (not taken: try again later), RefusedError after ``close``.
@@ -125,6 +127,9 @@ class Publisher:
         began = _now()
         identity = uuid7() if id is None else id
         pending: Pending[Acknowledgement] = Pending()
+        span, traceparent = spans.begin(
+            contract.topic, contract.name, id=identity, source=source, traceparent=traceparent
+        )
         try:
             encoded = self._encoder.encode(
                 contract,
@@ -137,19 +142,26 @@ class Publisher:
                 causation_id=causation_id,
                 traceparent=traceparent,
             )
-        except UnreachableError:
+        except UnreachableError as error:
+            _not_taken(span, error)
             raise
         except BackboneError as error:
             rejected = EventRejected(f"The event {contract.name} was not published: {error}", code=type(error).__name__)
             rejected.__cause__ = error
+            _not_taken(span, error)
             self._fail(pending, rejected, contract.name, "rejected", began)
             return pending
         self._encoded.add(contract.name)
 
-        on_settled = partial(self._settled, pending, contract.name, identity, began)
-        self._records.send(
-            contract.topic, encoded.key, encoded.value, encoded.headers, on_settled=on_settled, block_s=block_s
-        )
+        on_settled = partial(self._settled, pending, contract.name, identity, began, span)
+        try:
+            self._records.send(
+                contract.topic, encoded.key, encoded.value, encoded.headers, on_settled=on_settled, block_s=block_s
+            )
+        except BackboneError as error:
+            if block_s != 0:  # else whoever looks whether there is room looks again, many times
+                _not_taken(span, error)
+            raise
         return pending
 
     def publish_many(self, events: Iterable[BaseModel], *, source: str) -> list[Future[Acknowledgement]]:
@@ -258,10 +270,22 @@ class Publisher:
         except BackboneError as failure:
             error.add_note(f"Also, when the publisher was closed: {failure}")  # the body's error stays the one raised
 
-    def _settled(self, pending: Pending[Acknowledgement], event: str, id: str, began: float, settled: Settled) -> None:
+    def _settled(
+        self,
+        pending: Pending[Acknowledgement],
+        event: str,
+        id: str,
+        began: float,
+        span: spans.Span | None,
+        settled: Settled,
+    ) -> None:
         if isinstance(settled, SendFailed):
+            if span is not None:
+                spans.failed(span, settled.error)
             self._fail(pending, _failure(settled, event, id), event, settled.kind, began)
             return
+        if span is not None:
+            spans.acknowledged(span, settled.partition, settled.offset)
         pending.settle(Acknowledgement(*settled, id))
         if self._observe is not None:
             self._tell(event, "acked", began)
@@ -301,6 +325,11 @@ class KafkaPublisher(Publisher):
 
         encoder = Encoder(settings.open_registry())
         super().__init__(RecordProducer(settings.kafka, block_s=block_s), encoder, observe=observe)
+
+
+def _not_taken(span: spans.Span | None, error: BackboneError) -> None:
+    if span is not None:
+        spans.failed(span, type(error).__name__)
 
 
 def _contract(event: BaseModel) -> Contract:

@@ -21,8 +21,7 @@ from ops import docs
 from ops.cli import SECTIONS, cli
 from ops.demo.table import Row, judge, render
 from ops.publishing import check_line, read_lines
-from ops.watch.group_metrics import METRICS as OF_GROUPS
-from ops.watch.metrics import METRICS
+from ops.watch.metrics import METRICS, MONITOR_METRICS
 from schemas.codec import Encoder
 from schemas.contract import load_contracts
 from schemas.errors import InputError
@@ -170,7 +169,7 @@ def test_events_that_are_published_by_hand_fit_their_contract() -> None:
 
 
 def test_every_metric_that_is_named_exists() -> None:
-    known = {metric.name for metric in (*METRICS, *OF_GROUPS)} | {"backbone_id"}
+    known = {metric.name for metric in (*METRICS, *MONITOR_METRICS)} | {"backbone_id"}
     for text in (README, REFERENCE):
         for name in re.findall(r"`(backbone_[a-z_]+)`", text):
             assert name in known, name

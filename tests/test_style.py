@@ -39,6 +39,13 @@ def test_only_its_doors_read_the_environment() -> None:
     assert readers <= ENVIRONMENT_DOORS
 
 
+def test_every_metric_of_ours_is_named_in_one_file() -> None:
+    """The names of other exporters stand beside it, in ``compat.py``."""
+    made = re.compile(r"(?:name=|Counter\(|Gauge\(|Histogram\(|Enum\(|Family\()\s*\"(?:backbone|kafka)_")
+    naming = {named(path) for path in FILES if named(path).startswith("ops/") and made.search(path.read_text())}
+    assert naming == {"ops/watch/metrics.py"}
+
+
 def test_a_clone_has_no_other_folders_and_files_on_top() -> None:
     ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
     found = {path.name for path in ROOT.iterdir() if not any(Path(path.name).match(pattern) for pattern in ignored)}

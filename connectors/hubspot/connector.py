@@ -266,7 +266,8 @@ class HubSpot:
             "refresh_token": refresh.get_secret_value(),
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        result = await self._transport.request("POST", TOKEN_PATH, body=urlencode(form).encode(), headers=headers)
+        wire = urlencode(form).encode()
+        result = await self._transport.request("POST", TOKEN_PATH, body=wire, headers=headers, secret=True)
         return classify_token(result)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connectors.connector import ConnectorType
-from ops.project_file import CREDENTIAL_KEY, PINNED_KAFKA_KEYS, PROTECTION, SECRET_KAFKA_KEYS, File
+from ops.project_file import CREDENTIAL_KEY, PER_CONTEXT, PINNED_KAFKA_KEYS, SECRET_KAFKA_KEYS, File
 from ops.secrets.reference import FORMS, PATTERN
 from ops.settings import secret_fields
 
@@ -51,7 +51,7 @@ def project_schema(installed: Mapping[str, ConnectorType], connections: Mapping[
     definitions["KafkaValue"] = _KAFKA_VALUE
     context["properties"]["ledger"] |= _NO_PASSWORD
     definitions["RegistryTable"]["properties"]["url"] |= _NO_PASSWORD
-    protection = {key: ours[key] for key in sorted(PROTECTION)}
+    protection = {key: ours[key] for key in sorted(PER_CONTEXT)}
     context["properties"]["connections"] = {
         "description": context["properties"]["connections"]["description"],
         "anyOf": [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops.app import App, screen_options
+from ops.commands.connection_calls import calls
 from ops.commands.lag import age_text
 from ops.screen import Column, shown
 from schemas.errors import CheckFailedError, InputError, NotFoundError
@@ -57,6 +58,9 @@ def connection() -> None:
     """Accounts at vendors: what state they are in, whether their credentials work, and a pause for them."""
 
 
+connection.add_command(calls)
+
+
 @connection.command("list")
 @screen_options
 @click.pass_obj
@@ -98,6 +102,7 @@ def show(app: App, name: str) -> None:
         "rate": None if quota.rate is None else f"{quota.rate.count}/{quota.rate.seconds:g}s",
         "concurrency": quota.concurrency,
         "background": quota.background,
+        "call_log": resolved.call_log,
         "settings": resolved.shown(),
         "not_usable_because": None if resolved.problem is None else str(resolved.problem),
         "recorded": None if status.control is None else asdict(status.control),
@@ -234,6 +239,7 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
         "in flight": f"at most {data['concurrency']} calls" if data["concurrency"] else "bounded in each worker",
         "background": f"at most {data['background']:.0%} of that for what is redriven or caught up with",
         "used by": data["subscriptions"] or "no attached subscription",
+        "call log": "kept; see: backbone connection calls" if data["call_log"] else "none",
         "region": data["region"],
         "kept by": data["sub_processor"],
         **{f"  {key}": value for key, value in data["settings"].items()},

@@ -131,12 +131,14 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from ops.watch import health as health_server
     from ops.watch.group_metrics import GroupMetrics
     from ops.watch.logs import logger
-    from ops.watch.observe import Observation
+    from ops.watch.watching import open_watching
     from ops.wiring import Wiring, collect_less
     from producers.kafka import RecordProducer
 
-    observe = Observation()
     who = f"{socket.gethostname()}/{os.getpid()}"
+    engine = version("event-backbone")
+    watching = open_watching(app, who=who, version=engine)
+    observe = watching.observation
     client = {"client.id": f"backbone-{who.replace('/', '-')}"}  # what `status` and the brokers' logs call this member
     kafka = client | app.context.kafka
     producer = RecordProducer(kafka, block_s=0, served=True)
@@ -161,7 +163,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
             monitor.renew(app.admin(), username, password)
 
     rotation = Rotation(app.context.secrets, credential_told)
-    make = Wiring(app, app.decoder, producer, observe, opened, rotation.watch)
+    make = Wiring(app, app.decoder, producer, watching.tell, opened, rotation.watch)
     monitor = open_monitor(app) if not names or MONITOR in names else None
     worker = Worker(
         names=[name for name in names if name != MONITOR],
@@ -171,8 +173,8 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
         producer=producer,
         make=make,
         builtin=make.builtin,
-        version=version("event-backbone"),
-        observer=observe,
+        version=engine,
+        observer=watching.tell,
         follow=follow,
         credentials=lambda: rotation.said,
     )
@@ -216,4 +218,5 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
             await asyncio.to_thread(monitor.close)
             withdraw(app.context, host, server.port)
         await asyncio.to_thread(producer.close, 10.0)
+        await asyncio.to_thread(watching.close)
         logger().info("worker_left", pid=os.getpid())

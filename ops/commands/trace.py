@@ -10,6 +10,7 @@ import click
 from ops.app import App, screen_options
 from ops.commands.receipt import entity_text, receipt_row
 from ops.screen import Column, shown
+from schemas.errors import UnreachableError
 
 if TYPE_CHECKING:
     from ops.ledger.trace import Delivered, TracedEvent
@@ -24,6 +25,19 @@ STEPS = [
     Column("attempts"),
     Column("why"),
 ]
+CALLS = [
+    Column("subscription", "CALLED BY"),
+    Column("outcome"),
+    Column("at", "WHEN"),
+    Column("connection"),
+    Column("method"),
+    Column("endpoint"),
+    Column("status"),
+    Column("attempt"),
+    Column("seconds"),
+]
+CALLS_MAX = 100
+LONG = ("deliveries", "exchanges")
 WORDS = {
     "waiting": "waiting",
     "held": "held",
@@ -51,7 +65,8 @@ def trace(app: App, question: str, limit: int, scan_max: int) -> None:
     value (user_id=u-4711); a personal value is found by its keyed hash and is never shown.
 
     JSON: data.events, each with id, type, source, time, origin, arrived and deliveries: subscription, state, steps (as
-    of receipt list), dead_letter, before, held. data.unread: receipts that the ledger has not written yet.
+    of receipt list), dead_letter, before, held; and calls, those that workers on this machine have kept (as of
+    connection calls, without what was asked and answered). data.unread: receipts that the ledger has not written yet.
     """
     from ops.ledger.question import AboutEvent, parse_question
     from ops.ledger.trace import trace_event, trace_value
@@ -66,13 +81,33 @@ def trace(app: App, question: str, limit: int, scan_max: int) -> None:
         app.screen.warn(
             f"The ledger has not written the last {found.unread:,} receipts yet: some of this may be older."
         )
-    data = {"events": [_event(one) for one in found.events], "unread": found.unread}
+    events = [_event(one) | {"calls": _calls(app, one.id)} for one in found.events]
+    data = {"events": events, "unread": found.unread}
     app.screen.document("trace", data, lambda shown_: _parts(app, shown_))
     closed = next((one for event in found.events for one in event.deliveries if one.letter is not None), None)
+    kept = next(((event, one) for event in events for one in event["calls"]), None)
+    if kept is not None:
+        app.screen.say(
+            f"What was asked and answered: backbone connection calls {kept[1]['connection']} --event {kept[0]['id']} "
+            "--bodies"
+        )
     if closed is not None:
         app.screen.say(
             f"Its open dead letter: backbone deadletter show {closed.subscription} {closed.letter.origin}"  # type: ignore[union-attr]
         )
+
+
+def _calls(app: App, event: str) -> list[dict[str, Any]]:
+    """The event's calls that were kept here, the oldest first; a log that cannot be read keeps nobody from the rest."""
+    from ops.commands.connection_calls import call_row, kept_calls
+    from ops.watch.call_store import CallsWanted
+
+    try:
+        found = kept_calls(app, CallsWanted(event=event), limit=CALLS_MAX)
+    except UnreachableError as error:
+        app.screen.warn(str(error))
+        return []
+    return [{key: value for key, value in call_row(one).items() if key not in LONG} for one in reversed(found)]
 
 
 def _event(event: TracedEvent) -> dict[str, Any]:
@@ -115,6 +150,8 @@ def _parts(app: App, data: dict[str, Any]) -> list[Any]:
         parts.append(f"{event['id']}  {said}\n  at {event['origin']}{arrived}")
         rows = [row for one in event["deliveries"] for row in _rows(one)]
         parts.append(app.screen.table(rows, STEPS) if rows else "  no attached subscription reads it")
+        if event["calls"]:
+            parts.append(app.screen.table(event["calls"], CALLS))
     return parts
 
 

@@ -5,29 +5,26 @@ A projection: it can be deleted at any time, and what is no such file, or was wr
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from ops.lag.measure import GroupLag
 from ops.lag.rules import SEVERITY, Status, worst
+from ops.sqlite_file import SqliteFile
 
 KEPT_MIN = 24 * 60
 """Minutes that are kept."""
 SERIES_MAX = 5_000
 """Group-topics that are kept, those of the worst groups first: at most about 300 MB."""
 _VERSION = 1
-_SCHEMA = f"""
-CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL, topic TEXT NOT NULL, UNIQUE (name, topic));
-CREATE TABLE points (
-    series INTEGER NOT NULL, minute INTEGER NOT NULL, lag INTEGER NOT NULL, age_s REAL, status TEXT NOT NULL,
-    position INTEGER NOT NULL, end INTEGER NOT NULL, PRIMARY KEY (series, minute)
-) WITHOUT ROWID;
-PRAGMA user_version = {_VERSION};
-"""
+_TABLES = (
+    "CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL, topic TEXT NOT NULL, UNIQUE (name, topic))",
+    """CREATE TABLE points (
+        series INTEGER NOT NULL, minute INTEGER NOT NULL, lag INTEGER NOT NULL, age_s REAL, status TEXT NOT NULL,
+        position INTEGER NOT NULL, end INTEGER NOT NULL, PRIMARY KEY (series, minute)
+    ) WITHOUT ROWID""",
+)
 # of a minute the oldest age and the greatest lag are kept, with the newest of the rest: a spike is not averaged away
 _ADD = """
 INSERT INTO points (series, minute, lag, age_s, status, position, end) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -57,14 +54,13 @@ class History:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._lock = Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._kept = SqliteFile(file, version=_VERSION, statements=_TABLES)
 
     def add(self, at: float, groups: Iterable[GroupLag]) -> None:
         """Keep what was measured at ``at`` (seconds since the epoch), and let go of what is older than a day."""
         minute = int(at // 60)
         points = [(group.name, point) for group in _worst_first(groups) for point in _points(group, minute)]
-        with self._lock, self._opened() as connection, connection:
+        with self._kept.opened() as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             names = [(name, point.topic) for name, point in points[:SERIES_MAX]]
             connection.executemany("INSERT OR IGNORE INTO series (name, topic) VALUES (?, ?)", names)
@@ -87,7 +83,7 @@ class History:
     def of(self, name: str, *, now: float, hours: float = 24.0) -> list[Point]:
         """A group's points of the last hours, by topic and time; empty where nothing is kept."""
         since = int(now // 60 - hours * 60)
-        with self._lock, self._opened() as connection:
+        with self._kept.opened() as connection:
             rows = connection.execute(
                 "SELECT topic, minute, lag, age_s, status, position, end FROM points JOIN series ON series = id"
                 " WHERE name = ? AND minute > ? ORDER BY topic, minute",
@@ -96,57 +92,7 @@ class History:
         return [Point(*row) for row in rows]
 
     def close(self) -> None:
-        with self._lock:
-            self._drop()
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """The connection; one that failed is not used again."""
-        try:
-            if self._connection is None:
-                self._connection = self._open()
-            yield self._connection
-        except (sqlite3.Error, OSError):
-            self._drop()
-            raise
-
-    def _open(self) -> sqlite3.Connection:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return self._prepared()
-        except sqlite3.OperationalError:
-            raise  # the disk is full, or it may not be written: making it anew would not help
-        except sqlite3.DatabaseError:
-            self._remove()
-            return self._prepared()
-
-    def _prepared(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.file, timeout=5.0, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, _VERSION):
-                raise sqlite3.DatabaseError("of another version")
-            connection.execute("BEGIN IMMEDIATE")
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _SCHEMA.strip().split(";\n"):
-                    connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _remove(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # it is what failed
-                self._connection.close()
-            self._connection = None
+        self._kept.close()
 
 
 def _worst_first(groups: Iterable[GroupLag]) -> list[GroupLag]:

@@ -22,8 +22,9 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 LINES_MAX: Final = 100
 """Sampled kinds of line write at most this many a second; the next line says how many were left out."""
 REPEAT_S: Final = 30.0
-"""A line of the Kafka client that differs in numbers only is written this often; the next says how many there were."""
-REPEATERS: Final = ("kafka", "backbone.kafka")
+"""A line of the Kafka client, or of the exporter of spans, that differs in numbers only is written this often; the next
+says how many there were."""
+REPEATERS: Final = ("kafka", "backbone.kafka", "opentelemetry")
 _SHAPES_MAX: Final = 200
 _NUMBER: Final = re.compile(r"\d+")
 
@@ -56,7 +57,7 @@ class LineBudget:
 
 class OnceInAWhile(logging.Filter):
     """Lets a line of the Kafka client pass once in ``REPEAT_S``: librdkafka writes one for every attempt of every
-    connection, a hundred a second while the cluster is away. Thread-safe."""
+    connection, a hundred a second while the cluster is away; an exporter one for every batch. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         super().__init__()

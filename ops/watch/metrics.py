@@ -1,4 +1,5 @@
-"""Every metric a worker publishes, in one table: name, kind, labels and what it means. Nothing else creates a metric.
+"""Every metric, in one file: name, kind, labels and what it means. Nothing else creates one, but for the names of other
+exporters (``ops/watch/compat.py``).
 
 Base units; labels from a short fixed list; no member, key, id or URL is ever a label. ``reason`` comes from closed
 sets of ours and of the connectors; ``Reasons`` keeps a faulty one from growing without bound.
@@ -12,6 +13,8 @@ from threading import Lock
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+
+from ops.lag.rules import SEVERITY, Status
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60)
 """Buckets for what takes as long as a call: the 2 s of the alert and the 20 s of the total deadline are bounds."""
@@ -118,6 +121,13 @@ CONNECTION_STATE = Metric(
     "paused: the vendor asked us to wait or is away, or a person paused it; stopped: a person must act.",
     states=("closed", "open", "half_open", "paused", "stopped"),
 )
+CALLS_NOT_KEPT = Metric(
+    name="backbone_calls_not_kept_total",
+    kind="counter",
+    labels=("connection", "reason"),
+    meaning="Calls that the call log could not keep (`call_log`): behind (more came than is written), not_written (the "
+    "disk, the file). Deliveries do not depend on it.",
+)
 SUBSCRIPTION_STATE = Metric(
     name="backbone_subscription_state",
     kind="states",
@@ -171,9 +181,110 @@ OLDEST_UNFINISHED = Metric(
 
 METRICS: tuple[Metric, ...] = (
     DELIVERIES, DELIVERIES_HELD, DELIVERY_SECONDS, CALLS, CALL_SECONDS, EVENT_AGE, NOT_OURS, DEAD_LETTERS,
-    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, SUBSCRIPTION_STATE, PARTITIONS, REBALANCES,
-    NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED, OLDEST_UNFINISHED,
+    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, CALLS_NOT_KEPT, SUBSCRIPTION_STATE, PARTITIONS,
+    REBALANCES, NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED, OLDEST_UNFINISHED,
 )  # fmt: skip
+"""Those of a worker."""
+
+
+# ---- a monitor's
+
+_WORST_FIRST: tuple[Status, ...] = tuple(sorted(SEVERITY, key=SEVERITY.__getitem__, reverse=True))
+_PARTITION = ("group", "topic", "partition")
+GROUP_LAG = Metric(
+    name="backbone_group_lag",
+    kind="gauge",
+    labels=_PARTITION,
+    meaning="Offsets between a group's position and the end of the log, as the group reads it (offsets, not messages).",
+)
+GROUP_LAG_SECONDS = Metric(
+    name="backbone_group_lag_seconds",
+    kind="gauge",
+    labels=_PARTITION,
+    meaning="Age of the first record that the group has not processed; 0: there is none, absent: it is not known.",
+)
+GROUP_COMMITTED = Metric(
+    name="backbone_group_committed_offset",
+    kind="gauge",
+    labels=_PARTITION,
+    meaning="The committed position; absent: nothing is committed.",
+)
+GROUP_LOST = Metric(
+    name="backbone_group_lost_records_total",
+    kind="counter",
+    labels=_PARTITION,
+    meaning="Records that retention deleted before the group read them, since the monitor started.",
+)
+GROUP_MARGIN = Metric(
+    name="backbone_group_retention_margin_seconds",
+    kind="gauge",
+    labels=_PARTITION,
+    meaning="Time until retention deletes the group's next record, at the earliest; absent: nothing says when.",
+)
+GROUP_STATUS = Metric(
+    name="backbone_group_status",
+    kind="states",
+    labels=("group",),
+    meaning="What the worst of its partitions is: late, stuck, unread, at risk, losing records (`backbone lag`).",
+    states=_WORST_FIRST,
+)
+GROUP_MEMBERS = Metric(name="backbone_group_members", kind="gauge", labels=("group",), meaning="Members of the group.")
+GROUP_SLO = Metric(
+    name="backbone_group_slo_seconds",
+    kind="gauge",
+    labels=("group", "topic"),
+    meaning="The age of its oldest undelivered event that a subscription promises; absent for foreign groups.",
+)
+TOPIC_END = Metric(
+    name="backbone_topic_end_offset",
+    kind="gauge",
+    labels=("topic", "partition", "kind"),
+    meaning="The end of the log (of topics that a group reads): `high_watermark`, and `last_stable`, before the first "
+    "open transaction.",
+)
+TOPIC_START = Metric(
+    name="backbone_topic_start_offset",
+    kind="gauge",
+    labels=("topic", "partition"),
+    meaning="The first offset that retention has left.",
+)
+DEAD_OPEN = Metric(
+    name="backbone_deadletter_open",
+    kind="gauge",
+    labels=("subscription",),
+    meaning="Open dead letters.",
+)
+DEAD_OLDEST = Metric(
+    name="backbone_deadletter_oldest_seconds",
+    kind="gauge",
+    labels=("subscription",),
+    meaning="Age of the oldest open dead letter; 0 without any.",
+)
+SUBSCRIPTION_INFO = Metric(
+    name="backbone_subscription_info",
+    kind="gauge",
+    labels=("subscription", "owner", "connection", "version"),
+    meaning="1 for each attached subscription: who owns it and where it delivers to.",
+)
+MONITOR_SUCCESS = Metric(
+    name="backbone_monitor_last_success_timestamp_seconds",
+    kind="gauge",
+    labels=(),
+    meaning="When the monitor last read the whole cluster; absent before it first did.",
+)
+MONITOR_ROUND = Metric(
+    name="backbone_monitor_round_seconds",
+    kind="gauge",
+    labels=(),
+    meaning="How long its last round took.",
+)
+
+MONITOR_METRICS: tuple[Metric, ...] = (
+    GROUP_LAG, GROUP_LAG_SECONDS, GROUP_COMMITTED, GROUP_LOST, GROUP_MARGIN, GROUP_STATUS, GROUP_MEMBERS, GROUP_SLO,
+    TOPIC_END, TOPIC_START, DEAD_OPEN, DEAD_OLDEST, SUBSCRIPTION_INFO, MONITOR_SUCCESS, MONITOR_ROUND,
+)  # fmt: skip
+"""Those of a monitor: of groups, their topics and dead letters, and of itself. Groups that went away have no series,
+and what is not known has none either: NaN and -1 spoil sums."""
 
 
 def counter(metric: Metric, registry: CollectorRegistry) -> Counter:

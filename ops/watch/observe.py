@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -10,10 +10,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from connectors.connector import Delivered, Outcome
+from connectors.exchanges import Exchange
 from consumers import facts
 from ops.watch import metrics
 from ops.watch.logs import LineBudget, logger
 from ops.watch.tally import Deliveries
+from schemas.traceparent import trace_id_of
 
 Kind = TypeVar("Kind", bound=Counter | Histogram)
 
@@ -35,6 +37,7 @@ class Observation:
         self._held = _Children(metrics.counter(metrics.DELIVERIES_HELD, of).labels)
         self._calls = _Children(metrics.counter(metrics.CALLS, of).labels)
         self._call_seconds = _Children(metrics.histogram(metrics.CALL_SECONDS, of).labels)
+        self._not_kept = _Children(metrics.counter(metrics.CALLS_NOT_KEPT, of).labels)
         self._not_ours = _Children(metrics.counter(metrics.NOT_OURS, of).labels)
         self._dead_letters = _Children(metrics.counter(metrics.DEAD_LETTERS, of).labels)
         self._letters_closed = _Children(metrics.counter(metrics.DEAD_LETTERS_CLOSED, of).labels)
@@ -116,11 +119,15 @@ class Observation:
         self._connections.add(connection)
         self._quotas.of[connection] = quota_used
 
+    def calls_not_kept(self, connection: str, reason: str, count: int) -> None:
+        """So many calls are missing in the call log."""
+        self._not_kept.of(connection, reason).inc(count)
+
     def _delivery_settled(self, fact: facts.DeliverySettled) -> None:
         # the one fact that comes for every event: see ops/watch/tally.py
         outcome, age_s = fact.outcome, fact.age_seconds
         is_delivered = type(outcome) is Delivered
-        word, reason = ("delivered", "") if is_delivered else (_word(outcome), self._reason(outcome))
+        word, reason = ("delivered", "") if is_delivered else (outcome_word(outcome), self._reason(outcome))
         self._deliveries.add(
             (fact.subscription, fact.connection, fact.action, word, reason), fact.seconds, age_s if age_s > 0 else 0.0
         )
@@ -137,21 +144,21 @@ class Observation:
 
     def _delivery_held(self, fact: facts.DeliveryHeld) -> None:
         self._held.of(
-            fact.subscription, fact.connection, fact.action, _word(fact.outcome), self._reason(fact.outcome)
+            fact.subscription, fact.connection, fact.action, outcome_word(fact.outcome), self._reason(fact.outcome)
         ).inc()
 
     def _records_not_ours(self, fact: facts.RecordsNotOurs) -> None:
         self._not_ours.of(fact.subscription).inc(fact.count)
 
     def _call_made(self, fact: facts.CallMade) -> None:
-        outcome = _snake(fact.outcome)
+        outcome = word_of(fact.outcome)
         self._calls.of(fact.connection, fact.action, outcome).inc()
         self._call_seconds.of(fact.connection).observe(fact.seconds)
         if fact.connection not in self._connections:
             # so that a connection that never had trouble shows as closed instead of not at all
             self._connections.add(fact.connection)
             self._connection_state.labels(fact.connection)
-        delivered = fact.outcome == "Delivered"
+        delivered = fact.outcome in ("Delivered", "NotThere")
         left_out = (self._delivered_lines if delivered else self._failed_lines).take()
         if left_out is None:
             return
@@ -162,8 +169,13 @@ class Observation:
             "outcome": outcome,
             "deliveries": fact.deliveries,
             "seconds": round(fact.seconds, 4),
+            "attempt": fact.attempt,
             "idempotency_key": fact.idempotency_key,
+            "trace_id": trace_id_of(fact.traceparent),
+            **_over_http(fact.exchanges),
         }
+        if fact.is_look_up:
+            line["look_up"] = True
         if left_out:
             line["left_out"] = left_out
         (self._log.info if delivered else self._log.warning)("vendor_called", **line)
@@ -289,6 +301,18 @@ class Observation:
         return "" if type(outcome) is Delivered else self._reasons.label(getattr(outcome, "reason", ""))
 
 
+def told_to(*observers: facts.Observer) -> facts.Observer:
+    """One observer that tells each of these, in this order. None of them may raise."""
+    if len(observers) == 1:
+        return observers[0]
+
+    def tell(fact: facts.Fact) -> None:
+        for observe in observers:
+            observe(fact)
+
+    return tell
+
+
 class _Quotas(Collector):
     """The gauge of used quotas. A connection whose quota is not known has no series: 0 would be a lie, and NaN would
     spoil sums."""
@@ -348,14 +372,32 @@ def _runs(numbers: list[int]) -> list[str]:
     return [f"{first}" if first == last else f"{first}-{last}" for first, last in runs]
 
 
+def _over_http(exchanges: Sequence[Exchange]) -> dict[str, Any]:
+    """What a log line says of the exchanges of a call: of the last one where it went and how it ended, the bytes of
+    all. A vendor that is not asked by HTTP has none of it."""
+    if not exchanges:
+        return {}
+    last = exchanges[-1]
+    said: dict[str, Any] = {"method": last.method, "endpoint": last.endpoint, "status": last.status}
+    if last.failed:
+        said["failed"] = last.failed
+    said["sent_bytes"] = sum(one.sent_bytes for one in exchanges)
+    said["received_bytes"] = sum(one.received_bytes for one in exchanges)
+    if len(exchanges) > 1:
+        said["requests"] = len(exchanges)
+    return said
+
+
 _WORDS: dict[str, str] = {}
 
 
-def _word(outcome: Outcome) -> str:
-    return _snake(type(outcome).__name__)
+def outcome_word(outcome: Outcome) -> str:
+    """``retry_later`` for RetryLater, as metrics, log lines and spans say it."""
+    return word_of(type(outcome).__name__)
 
 
-def _snake(name: str) -> str:
+def word_of(name: str) -> str:
+    """The same of the class's name."""
     word = _WORDS.get(name)
     if word is None:
         word = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.connector import JsonValue, Unavailable, Unknown
+from connectors.exchanges import note_exchanges
 from connectors.transport import (
     WAIT_MAX,
     Answer,
@@ -369,3 +370,37 @@ def test_a_pause_is_only_ever_made_longer() -> None:
     assert pause_until(later, None) == later
     assert pause_until(later, timedelta(seconds=1)) == later
     assert pause_until(later, timedelta(seconds=1000)) > later
+
+
+async def test_who_wants_to_know_is_told_what_went_over_the_wire_and_nobody_else_is() -> None:
+    raw = with_body(b'{"a": 1}', b"Connection: close")
+    async with served(answering(raw)) as transport:
+        await transport.request("POST", "/unseen", body=b"{}")
+        noted = note_exchanges()
+        await transport.request("POST", "/contacts?limit=1", body=b"{}")
+        await transport.request("GET", "/contacts/ada%40example.org", template="/contacts/{id}")
+        await transport.request("POST", "/token", body=b"refresh_token=canary", secret=True)
+    assert [
+        (one.method, one.endpoint, one.sent_bytes, one.status, one.received_bytes, one.failed) for one in noted
+    ] == [
+        ("POST", "/contacts", 2, 200, 8, ""),
+        ("GET", "/contacts/{id}", 0, 200, 8, ""),
+        ("POST", "/token", 20, 200, 8, ""),
+    ]
+    assert [one.answer is None for one in noted] == [False, False, True]
+    assert "ada" not in repr(noted)
+    assert "canary" not in repr(noted)
+
+
+async def test_a_request_without_an_answer_is_noted_too_also_one_that_is_given_up() -> None:
+    noted = note_exchanges()
+    async with served(forever, timeout_s=0.1) as transport:
+        await transport.request("POST", "/slow", body=b"{}")
+        task = asyncio.create_task(transport.request("POST", "/left", body=b"{}"))
+        while len(noted) < 2:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [(one.endpoint, one.status, one.failed) for one in noted] == [
+        ("/slow", None, "timeout"), ("/left", None, "unfinished"),
+    ]  # fmt: skip

@@ -18,8 +18,7 @@ import pytest
 import yaml
 
 from ops.cli import cli
-from ops.watch.group_metrics import METRICS as OF_GROUPS
-from ops.watch.metrics import METRICS
+from ops.watch.metrics import METRICS, MONITOR_METRICS
 from tests.conftest import ROOT
 
 RULES = ROOT / "ops/watch/alerts.yml"
@@ -351,7 +350,7 @@ def test_every_alert_is_shown_firing_and_quiet() -> None:
 
 
 def test_scenarios_are_of_series_that_we_publish() -> None:
-    tables = {metric.name: metric for metric in (*METRICS, *OF_GROUPS)}
+    tables = {metric.name: metric for metric in (*METRICS, *MONITOR_METRICS)}
     for scenario in SCENARIOS:
         for series in scenario.series:
             name, _, labels = series.removesuffix("}").partition("{")
@@ -373,7 +372,7 @@ def metrics_named(texts: Iterable[str]) -> set[str]:
 def unknown_metrics(texts: Iterable[str]) -> set[str]:
     """Those that are in no table, are no part of a histogram of a table, and are not recorded."""
     known = set(RECORDED)
-    for metric in (*METRICS, *OF_GROUPS):
+    for metric in (*METRICS, *MONITOR_METRICS):
         parts = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
         known |= {metric.name + part for part in parts}
     return metrics_named(texts) - known
@@ -390,7 +389,7 @@ def test_what_is_recorded_is_used() -> None:
 
 
 def test_the_states_that_rules_ask_for_exist() -> None:
-    states = {metric.name: metric.states for metric in (*METRICS, *OF_GROUPS) if metric.kind == "states"}
+    states = {metric.name: metric.states for metric in (*METRICS, *MONITOR_METRICS) if metric.kind == "states"}
     asked = re.findall(r"(backbone_\w+)\{\1=~?\"([^\"]+)\"", " ".join(expressions()))
     assert asked
     for name, wanted in asked:

@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.watch.group_metrics import LAST_SUCCESS, TOPIC_START
-from ops.watch.group_metrics import METRICS as OF_GROUPS
-from ops.watch.metrics import CALLS, METRICS, NOT_OURS, PARTITIONS, RECEIPTS
+from ops.watch.metrics import (
+    CALLS,
+    CALLS_NOT_KEPT,
+    METRICS,
+    MONITOR_METRICS,
+    MONITOR_SUCCESS,
+    NOT_OURS,
+    PARTITIONS,
+    RECEIPTS,
+    TOPIC_START,
+)
 from tests.conftest import ROOT
 from tests.ops.test_alerts import checked, metrics_named, promtool, unknown_metrics
 
@@ -78,8 +86,10 @@ def test_only_these_metrics_are_on_no_board() -> None:
     """What is measured and shown nowhere is not looked at."""
     shown = {name for path in BOARDS for name in metrics_named(expressions(read(path)))}
     bare = {re.sub(r"_bucket$", "", name) for name in shown}
-    left = {metric.name for metric in (*METRICS, *OF_GROUPS)} - bare
-    assert left == {one.name for one in (TOPIC_START, LAST_SUCCESS, CALLS, NOT_OURS, PARTITIONS, RECEIPTS)}
+    left = {metric.name for metric in (*METRICS, *MONITOR_METRICS)} - bare
+    assert left == {
+        one.name for one in (TOPIC_START, MONITOR_SUCCESS, CALLS, CALLS_NOT_KEPT, NOT_OURS, PARTITIONS, RECEIPTS)
+    }
 
 
 @promtool

@@ -23,7 +23,8 @@ from ops.monitor.address import address, claim, withdraw
 from ops.monitor.snapshot import Attachment, Letters, Snapshot, envelope, refusal
 from ops.settings import load_project
 from ops.watch.compat import EXPORTERS, exporters
-from ops.watch.group_metrics import METRICS, GroupMetrics
+from ops.watch.group_metrics import GroupMetrics
+from ops.watch.metrics import MONITOR_METRICS
 from tests.ops.test_monitor_history import group, partition
 
 OFFSET = st.integers(0, 2**62)
@@ -128,7 +129,7 @@ def test_a_round_is_shown_with_exactly_the_names_of_the_table() -> None:
         name="crm", ours=True, state="stable", members=(WORKER,), partitions=(LATE, NEW), at=1_000.0, slo_s=60.0
     )
     found = scraped(snapshot(measured))
-    assert {name for name, _ in found} == {metric.name for metric in METRICS}
+    assert {name for name, _ in found} == {metric.name for metric in MONITOR_METRICS}
     place = {"group": "crm", "topic": "orders", "partition": "0"}
     assert of(found, "backbone_group_lag", **place) == 10
     assert of(found, "backbone_group_lag_seconds", **place) == 65.5
@@ -217,7 +218,7 @@ def test_boards_of_kafka_lag_exporter_find_their_names_and_labels() -> None:
 
 def test_names_follow_the_house_rules_and_no_label_names_a_member_a_key_or_a_url() -> None:
     allowed = {"group", "topic", "partition", "kind", "subscription", "owner", "connection", "version"}
-    for metric in METRICS:
+    for metric in MONITOR_METRICS:
         assert re.fullmatch(r"backbone_[a-z_]+", metric.name)
         assert set(metric.labels) <= allowed
         assert metric.name.endswith("_total") == (metric.kind == "counter")

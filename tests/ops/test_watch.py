@@ -20,11 +20,15 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from connectors.connector import Delivered, Rejected, RetryLater, Skipped, Unavailable, Unknown
+from connectors.exchanges import Exchange
 from consumers import facts
 from ops.watch import health, logs, metrics
 from ops.watch.observe import Observation, in_short
 from ops.watch.tally import Deliveries
 from schemas.errors import RefusedError
+from schemas.event import Origin
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -43,11 +47,16 @@ def settled(outcome: Any, *, attempts: int = 1) -> facts.DeliverySettled:
     return facts.DeliverySettled(
         subscription="crm-contacts", connection="hubspot", action="contact.upsert", event="accounts.UserSignedUp",
         outcome=outcome, attempts=attempts, seconds=0.02, age_seconds=1.5,
+        origin=Origin("accounts.users", 3, 17), event_id="e-1", traceparent=TRACEPARENT,
     )  # fmt: skip
 
 
-def call(outcome: str = "Delivered") -> facts.CallMade:
-    return facts.CallMade("crm-contacts", "hubspot", "contact.upsert", 3, 0.02, outcome, "ab" * 32)
+def call(outcome: str = "Delivered", *exchanges: Exchange) -> facts.CallMade:
+    return facts.CallMade(
+        subscription="crm-contacts", connection="hubspot", action="contact.upsert", deliveries=3, seconds=0.02,
+        outcome=outcome, idempotency_key="ab" * 32, attempt=2, traceparent=TRACEPARENT, exchanges=exchanges,
+        is_look_up=False, asked=list,
+    )  # fmt: skip
 
 
 ONE_OF_EACH: list[facts.Fact] = [
@@ -151,7 +160,8 @@ def samples(registry: CollectorRegistry) -> set[tuple[str, tuple[tuple[str, str]
 
 def test_no_metric_has_a_label_outside_the_short_list() -> None:
     allowed = {"group", "topic", "partition", "subscription", "event", "connection", "action", "outcome", "reason"}
-    for metric in metrics.METRICS:
+    allowed |= {"kind", "owner", "version"}  # two ends of one log, and what a subscription's info is of
+    for metric in (*metrics.METRICS, *metrics.MONITOR_METRICS):
         assert set(metric.labels) <= allowed, metric.name
         assert re.fullmatch(r"backbone_[a-z_]+", metric.name)
         assert (metric.kind == "counter") == metric.name.endswith("_total")
@@ -222,6 +232,25 @@ def test_lines_about_delivered_calls_are_sampled_and_say_how_many_were_left_out(
     assert len(called) == 101
     assert called[-1]["left_out"] == 150
     assert called[0].keys() >= {"connection", "action", "outcome", "seconds", "deliveries", "idempotency_key", "time"}
+
+
+def test_the_line_of_a_call_says_where_it_went_how_it_ended_and_of_which_trace_it_is(lines: io.StringIO) -> None:
+    observation = Observation()
+    refused = Exchange("POST", "/crm/v3/contacts", "https://a.example", 120, 0.01, 401, "", 80)
+    observation(call("Delivered", refused, Exchange("POST", "/crm/v3/contacts", "", 120, 0.01, 200, "", 900)))
+    observation(call("Unknown", Exchange("POST", "/crm/v3/contacts", "", 120, 20.0, None, "timeout")))
+    observation(call("NotThere"))
+    answered, cut, without_http = written(lines)
+    del answered["time"]
+    assert answered == {
+        "level": "info", "event": "vendor_called", "subscription": "crm-contacts", "connection": "hubspot",
+        "action": "contact.upsert", "outcome": "delivered", "deliveries": 3, "seconds": 0.02, "attempt": 2,
+        "idempotency_key": "ab" * 32, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "method": "POST",
+        "endpoint": "/crm/v3/contacts", "status": 200, "sent_bytes": 240, "received_bytes": 980, "requests": 2,
+    }  # fmt: skip
+    assert (cut["level"], cut["status"], cut["failed"], cut["received_bytes"]) == ("warning", None, "timeout", 0)
+    assert (without_http["level"], without_http["outcome"]) == ("info", "not_there")
+    assert without_http.keys().isdisjoint({"method", "endpoint", "status", "sent_bytes"})
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), max_size=40), st.integers(1, 20))
