@@ -19,17 +19,29 @@ from connectors.hubspot.actions import ACTIONS as HUBSPOT
 from connectors.sql.actions import ACTIONS as SQL
 from consumers.inbox import parse_inbox
 from consumers.merging import fields_of, merged, without
-from consumers.pipeline import NotOurs, ToDeliver, delivery_key
-from consumers.receipts import body_hash
+from consumers.pipeline import NotOurs, Projection, ToDeliver, delivery_key
+from consumers.receipts import ReceiptForm, body_hash
 from consumers.routes import Route
 from consumers.subscription import Projected
-from ops.changes.asked import Actions, Likeness, Together, asked_last, compare, has_reached, is_whole
+from ops.changes.asked import (
+    Actions,
+    Likeness,
+    Together,
+    asked_last,
+    compare,
+    has_reached,
+    is_together,
+    is_whole,
+    own_key,
+)
 from ops.changes.past import Judge, Selection, Sieve, changed
 from ops.ledger.query import StoredReceipt
+from ops.ledger.store import receipt_row
 from ops.reading import read_spans
 from ops.shadow.comparison import Shadow, Versions, against
 from schemas.event import Event, Origin, Record
 from tests.conftest import Stack
+from tests.consumers.flow_rig import JsonPipeline, Rig, subscription
 from tests.ops.rows import TEXT, Rows, new_rows
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -259,6 +271,34 @@ def test_another_action_entity_or_body_is_another_delivery(sent: dict[str, Any],
     if "action" in sent:  # the receipt of another action has the key of that one
         receipt = replace(receipt, idempotency_key=delivery_key("s", "T", "1", "sub", sent["action"], ""))
     assert compare(receipt, now, is_of, HUBSPOT) == expected
+
+
+class Keyed(JsonPipeline):
+    """With the keys of the real one."""
+
+    def project(self, record: Record, revision: str = "") -> Projection:
+        made = super().project(record, revision)
+        assert isinstance(made, ToDeliver)
+        event, action = made.event, made.delivery.action
+        key = delivery_key(event.source, event.type, event.id, "orders", action, revision)
+        return replace(made, delivery=replace(made.delivery, idempotency_key=key))
+
+
+def test_the_receipts_of_the_runtime_prove_which_events_went_as_one() -> None:
+    rig = Rig(sub=subscription(send="latest"))
+    rig.flow._pipeline = Keyed()
+    rig.assign(("t", 0))
+    rig.give({"entity": "a", "x": 1}, {"entity": "a", "y": 2}, {"entity": "a", "x": 3}, {"entity": "b", "x": 1})
+    rig.deliver()
+    rig.deliver()
+    form = ReceiptForm(rig.sub, b"k" * 32)
+    written = [receipt_row(form.settled(one), origin(number)) for number, one in enumerate(rig.receipts)]
+    *older, carrier, alone = (StoredReceipt(**row) for row in written)
+    assert [is_together(one) for one in (*older, carrier, alone)] == [True, True, True, False]
+    assert is_whole(carrier, older)
+    assert not is_whole(carrier, older[1:])
+    assert not is_whole(carrier, older[::-1])
+    assert own_key(alone) == alone.idempotency_key
 
 
 # ---- at a real broker, with a real ledger ---------------------------------------------------------------------------
