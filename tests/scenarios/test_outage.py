@@ -13,7 +13,7 @@ import pytest
 from tests.integration.world import World, first_applications
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 POLICIES = "{retry: {attempts: 2, within: 1s}, slo: 1s, on_dead_letter: park_key}"
 EMAIL = """"{{ data.thing_id if '@' in data.thing_id else data.thing_id ~ '@acme.example' }}\""""
 MENDED = EMAIL.replace("data.thing_id if", "data.thing_id ~ '.example' if")

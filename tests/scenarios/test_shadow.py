@@ -10,7 +10,7 @@ import pytest
 from tests.integration.world import World
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 BODY = 'body: {plan: "{{ data.number }}", company: ACME}'
 WRONG = 'body: {plan: "v{{ data.number }}"}'
 
