@@ -224,6 +224,9 @@ class FakeServer:
             if order.kind == "away":
                 # after this answer is out, so that who ordered it gets to know
                 asyncio.get_running_loop().call_later(0.01, self._go_away, order.parameters["seconds"])
+            elif order.kind == "well":
+                self._queue.clear()
+                self._latency_s = 0.0
             elif order.kind == "latency":
                 self._latency_s = order.parameters["ms"] / 1000
             elif order.kind not in LASTING:

@@ -16,6 +16,7 @@ bomb                 yes         an answer that is ``bytes`` (300 MB) when decom
 late                 yes, now    the answer after ``seconds`` (1)
 partial              in part     the first ``fail`` (1) items refused with ``category``; vendors with batches only
 away                 no          at once, not queued: connections reset and refused for ``seconds`` (1)
+well                 –           at once: what is queued is forgotten, answers take no time; what the vendor has stays
 latency              –           from now on every answer takes ``ms``
 quota                –           from now on at most ``max`` calls per ``per_ms`` (10000); vendors with quotas only
 tokens               –           access tokens issued so far are refused, new ones live ``seconds`` (1800); vendors that
@@ -44,6 +45,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "late": {"seconds": 1.0},
     "partial": {"fail": 1, "category": "VALIDATION_ERROR", "named": "trace"},
     "away": {"seconds": 1.0},
+    "well": {},
     "latency": {"ms": 0.0},
     "quota": {"max": 100, "per_ms": 10_000},
     "tokens": {"seconds": 1800},

@@ -42,8 +42,18 @@ def merged(deliveries: Sequence[Delivery], action: Action) -> Delivery:
             fields |= dict(inner) if isinstance(inner, Mapping) else {}
     if action.fields_in is not None:
         body[action.fields_in] = fields
-    keys = "\n".join(delivery.idempotency_key for delivery in deliveries)
-    return replace(newest, body=body, idempotency_key=hashlib.sha256(keys.encode()).hexdigest())
+    return replace(newest, body=body, idempotency_key=merged_key([one.idempotency_key for one in deliveries]))
+
+
+def merged_key(keys: Sequence[str]) -> str:
+    """The idempotency key of one delivery for those that have these, in log order."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def fields_of(delivery: Delivery, action: Action) -> frozenset[str]:
+    """The names of the fields that are merged and left out one by one."""
+    inner = delivery.body if action.fields_in is None else delivery.body.get(action.fields_in)
+    return frozenset(inner) - frozenset(action.about) if isinstance(inner, Mapping) else frozenset()
 
 
 def without(delivery: Delivery, omit: Sequence[str], action: Action) -> Delivery | None:

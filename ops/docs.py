@@ -122,7 +122,7 @@ def connectors() -> str:
 
 def environment() -> str:
     """The variables that services and the command line read."""
-    from producers.settings import RegistrySettings
+    from producers.settings import PublisherSettings, RegistrySettings
 
     rows = [
         ["services", "`BACKBONE_KAFKA__BOOTSTRAP_SERVERS`", "host:port of one or more brokers. Needed."],
@@ -131,6 +131,8 @@ def environment() -> str:
     for name, field in RegistrySettings.model_fields.items():
         needed = " Needed." if field.is_required() else ""
         rows.append(["services", f"`BACKBONE_REGISTRY__{name.upper()}`", f"{field.description}{needed}"])
+    plaintext = PublisherSettings.model_fields["allow_plaintext"].description or ""
+    rows.append(["services", "`BACKBONE_ALLOW_PLAINTEXT`", plaintext])
     rows += [["`backbone`", f"`{name}`", meaning] for name, meaning in OWN_VARIABLES]
     return _table(["read by", "variable", "meaning"], rows)
 

@@ -112,7 +112,7 @@ def _contexts(app: App) -> Iterator[Line]:
 
 def _transport(app: App) -> Iterator[Line]:
     """How Kafka and the registry are talked to; InputError where plaintext is refused."""
-    from ops import plaintext
+    from producers import plaintext
 
     context = app.context
     kafka, registry, vault = context.kafka, context.registry_url, context.table.vault.address

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from connectors.pacing import Quota, read_rate
-from ops import plaintext
 from ops.project_file import (
     PER_CONTEXT,
     PLAIN_CREDENTIAL,
@@ -35,6 +34,7 @@ from ops.project_file import (
 )
 from ops.secrets.lookup import Secrets
 from ops.secrets.reference import FORMS, holds_reference, is_reference
+from producers import plaintext
 from schemas.duration import parse_duration
 from schemas.errors import BackboneError, InputError, NotFoundError, UnreachableError
 from schemas.findings import did_you_mean
@@ -307,7 +307,9 @@ class Context:
         from producers.settings import PublisherSettings
 
         registry = {"url": self.registry_url, **self.registry_credentials()}
-        return PublisherSettings.model_validate({"kafka": self.kafka, "registry": registry})
+        return PublisherSettings.model_validate(
+            {"kafka": self.kafka, "registry": registry, "allow_plaintext": self.plaintext_allowed}
+        )
 
     def _connection(self, name: str, table: ConnectionTable) -> ResolvedConnection:
         written = table.model_dump()

@@ -3,7 +3,10 @@
 From the environment: ``BACKBONE_KAFKA__<NAME>`` is librdkafka's setting of that name, lower case with dots for
 underscores (``BACKBONE_KAFKA__BOOTSTRAP_SERVERS``, ``BACKBONE_KAFKA__SASL_PASSWORD``), ``BACKBONE_REGISTRY__<NAME>``
 one of the registry's (``URL USERNAME PASSWORD TOKEN CA_FILE CERT_FILE KEY_FILE CACHE``). A value ``env:NAME`` or
-``file:PATH`` stands for what that variable or file holds; it is looked up once, when the settings are read.
+``file:PATH`` stands for what that variable or file holds; it is looked up once, when the settings are read. A service
+asks no vault: have it written to a file (an agent of the vault's, a mounted secret).
+
+Without TLS nothing leaves this machine, unless ``BACKBONE_ALLOW_PLAINTEXT=true`` says that the network is your own.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from producers.plaintext import of_kafka, of_url
 from schemas.errors import InputError
 from schemas.findings import did_you_mean
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 _KAFKA: Final = "BACKBONE_KAFKA"
 _REGISTRY: Final = "BACKBONE_REGISTRY"
+_PLAINTEXT: Final = "BACKBONE_ALLOW_PLAINTEXT"
 _SCHEMES: Final = ("http://", "https://", "memory://", "file://")
 
 
@@ -53,12 +58,24 @@ class RegistrySettings(BaseModel):
 
 class PublisherSettings(BaseModel):
     """``kafka`` are librdkafka's settings by their own names (``bootstrap.servers`` at least; pinned ones are refused
-    when the publisher is made); they are not shown by ``repr``, credentials stand among them."""
+    when the publisher is made); they are not shown by ``repr``, credentials stand among them. Raises ValidationError
+    where events or credentials would go over a network without TLS and ``allow_plaintext`` is not said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     kafka: dict[str, str | int | float | bool] = Field(repr=False)
     registry: RegistrySettings
+    allow_plaintext: bool = Field(
+        default=False,
+        description="`true`: talk to Kafka and the registry without TLS beyond this machine; else refused.",
+    )
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> PublisherSettings:
+        found = of_kafka(self.kafka) or of_url("the registry would be asked at", self.registry.url)
+        if found is not None and not self.allow_plaintext:
+            raise ValueError(found)
+        return self
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> PublisherSettings:
@@ -79,11 +96,15 @@ class PublisherSettings(BaseModel):
                     f"The environment variable {variable} means nothing here.{did_you_mean(variable, known)}"
                 )
         try:
-            return cls.model_validate({"kafka": kafka, "registry": registry})
+            allowed = values.get(_PLAINTEXT) or "false"
+            return cls.model_validate({"kafka": kafka, "registry": registry, "allow_plaintext": allowed})
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            variable = "BACKBONE_" + "__".join(str(part).upper() for part in first["loc"][:2])
             problem = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:
+                sentence = f"{problem[:1].upper()}{problem[1:]}. Use TLS, or set {_PLAINTEXT}=true where the network is"
+                raise InputError(f"{sentence} your own.") from None
+            variable = "BACKBONE_" + "__".join(str(part).upper() for part in first["loc"][:2])
             raise InputError(f"The environment variable {variable} is wrong: {problem}.") from None
 
     def open_registry(self) -> Registry:
@@ -122,6 +143,11 @@ def _resolved(variable: str, value: str, values: Mapping[str, str]) -> str:
             raise InputError(
                 f"The environment variable {variable} refers to the file {name}, which cannot be read ({reason})."
             ) from None
+    if kind == "vault" and name:
+        raise InputError(
+            f"The environment variable {variable} refers to a vault, which a service does not ask. Have it written to "
+            "a file (the vault's agent, a mounted secret), and write file:PATH."
+        )
     return value
 
 

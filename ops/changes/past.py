@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from consumers.expressions import ExpressionError
 from consumers.merging import without
-from consumers.pipeline import NotOurs, OfErased, Pipeline, Projection, Refused, ToDeliver, Wanted, delivery_key
-from consumers.receipts import body_hash
+from consumers.pipeline import NotOurs, OfErased, Pipeline, Projection, Refused, ToDeliver, Wanted
+from ops.changes.asked import Actions, IsOf, Together, asked_last, compare, has_reached, is_same
 from ops.changes.orders import on_their_way
 from ops.changes.staleness import LEDGER_WAIT_S, Guard, Verdict
+from ops.changes.together import groups
 from ops.control import erased_people
 from ops.dead_topic import DeadTopic, Standing
 from ops.event_log import holds
@@ -40,10 +41,11 @@ WITHOUT_LEDGER: Final = (
     "Without it only everything can be sent again, however old: --only all --allow-stale. Nothing was changed."
 )
 Due: TypeAlias = Literal[
-    "due", "not_asked_for", "same", "merged", "not_known", "refused", "superseded", "expired", "on_its_way", "erased"
+    "due", "not_asked_for", "same", "carried", "merged", "omitted", "not_known", "refused", "superseded", "expired",
+    "on_its_way", "erased",
 ]  # fmt: skip
-"""What stands against sending an event: ``not_asked_for`` by ``--only``; ``same``: the body would be the one that was
-sent; ``merged``: it was sent together with others, so it cannot be compared; ``not_known``: it is older than the
+"""What stands against sending an event: ``not_asked_for`` by ``--only``; ``same``, ``carried``, ``merged`` and
+``omitted`` by comparison with what was sent (``ops.changes.asked.Likeness``); ``not_known``: it is older than the
 ledger; ``refused``: the version attached now cannot take it; ``superseded``: newer deliveries have sent all of it;
 ``expired``; ``on_its_way``: another change has sent it and it waits in the inbox; ``erased``: it is about a person who
 was erased after it had arrived. Of a due one nothing does."""
@@ -55,7 +57,8 @@ class Selection:
     which ``where`` is true; and of those all, or the ones that ``only`` says:
 
     missing: no delivery of it ended as delivered or skipped · failed: its last one ended as a dead letter (not what a
-    person discarded) · changed: it was delivered, and the version attached now would send another body."""
+    person discarded) · changed: it was delivered, and the version attached now would ask something else for it: another
+    action, entity or body."""
 
     types: tuple[str, ...]
     key: str | None = None
@@ -212,6 +215,7 @@ class Judge:
         self._dead = DeadTopic(app, subscription.name)
         self._on_their_way = on_their_way(app, subscription.name, change)
         self._known_from: Mapping[Place, int] = {}
+        self._sieve = Sieve(app, subscription, replace(selection, where=None))
 
     def check(self) -> None:
         """Have the ledger and the open letters as they are now. Raises UnreachableError where the ledger does not read
@@ -230,55 +234,84 @@ class Judge:
     def judge(self, found: Sequence[Past]) -> list[Judged]:
         """One answer each, in their order. Call ``check`` first."""
         told: Mapping[Origin, Sequence[StoredReceipt]] = {}
+        together: Mapping[Origin, Together] = {}
         if self._ledger is not None:
             events = {past.record.origin: None if past.made is None else past.made.event for past in found}
             told = receipts_of(self._ledger, self._subscription.name, events)
-        judged = [self._judged(past, told.get(past.record.origin, ())) for past in found]
+            if self._only == "changed":
+                together = self._together(self._ledger, told, found)
+        judged = [
+            self._judged(past, told.get(past.record.origin, ()), together.get(past.record.origin)) for past in found
+        ]
         if self._guard is None:
             return judged
-        asked = [
-            (place, (one.past.record.origin, one.past.made, ended[-1].last_at if ended else None))
-            for place, one in enumerate(judged)
-            if one.due == "due" and one.past.made is not None
-            for ended in (told.get(one.past.record.origin, ()),)
-        ]
+        asked = []
+        for place, one in enumerate(judged):
+            origin, made = one.past.record.origin, one.past.made
+            if one.due == "due" and made is not None:
+                ended = told.get(origin, ())
+                # what the vendor was sent for this event together with newer ones was not sent later than it
+                sent_at = together[origin].receipt.origin if origin in together else origin
+                asked.append((place, (sent_at, made, ended[-1].last_at if ended else None)))
         verdicts = self._guard.verdicts([one for _, one in asked])
-        for (place, (origin, _, _)), verdict in zip(asked, verdicts, strict=True):
-            judged[place] = self._guarded(judged[place], verdict, told.get(origin, ()))
+        for (place, _), verdict in zip(asked, verdicts, strict=True):
+            judged[place] = self._guarded(judged[place], verdict, told.get(judged[place].past.record.origin, ()))
         return judged
+
+    def _together(
+        self, ledger: Ledger, told: Mapping[Origin, Sequence[StoredReceipt]], found: Sequence[Past]
+    ) -> dict[Origin, Together]:
+        known = {past.record.origin: past for past in found}
+        together = groups(self._app, ledger, self._subscription.name, told, [past.record for past in found])
+        made = {id(group): group.made(self._made_of(known)) for group in together.values()}
+        return {origin: made[id(group)] for origin, group in together.items()}
+
+    def _made_of(self, known: Mapping[Origin, Past]) -> Callable[[Record], Projection | None]:
+        def made(record: Record) -> Projection | None:
+            past = known.get(record.origin)
+            return self._sieve.made(record) if past is None else past.made
+
+        return made
 
     def _guarded(self, one: Judged, verdict: Verdict, told: Sequence[StoredReceipt]) -> Judged:
         """What is due, after what newer deliveries have sent."""
-        if verdict.kind == "superseded":
-            return replace(one, due="superseded", send=self._is_endless(one.letter, told), omit=verdict.omit)
-        if self._only == "changed" and verdict.omit:
-            assert one.past.made is not None
-            if self._is_same(one.past.made, verdict.omit, told):
-                return replace(one, due="same", send=False)
-        return replace(one, omit=verdict.omit)
+        made, omit = one.past.made, tuple(sorted({*one.omit, *verdict.omit}))
+        assert made is not None
+        action = self._subscription.connector.actions[made.delivery.action]
+        left = without(made.delivery, omit, action) if omit else made.delivery
+        if left is None:
+            return replace(one, due="superseded", send=self._is_endless(one.letter, told), omit=omit)
+        sent = asked_last(told) if self._only == "changed" and omit else None
+        if sent is not None and self._ledger is not None and is_same(sent, left, self._ledger.is_of):
+            return replace(one, due="same", send=False)
+        return replace(one, omit=omit)
 
     def _is_endless(self, letter: Standing | None, told: Sequence[StoredReceipt]) -> bool:
         """Whether nothing says yet how it ended. What was delivered and is skipped now would be taken for not
         delivered: only a missing end is written."""
         return letter is not None or (self._ledger is not None and not any(one.outcome in DONE for one in told))
 
-    def _judged(self, past: Past, told: Sequence[StoredReceipt]) -> Judged:
+    def _judged(self, past: Past, told: Sequence[StoredReceipt], together: Together | None) -> Judged:
         origin, made = past.record.origin, past.made
         letter = self._dead.open.get(origin)
         if past.is_erased:
             return Judged(past, "erased", send=False)
         if origin in self._on_their_way:
             return Judged(past, "on_its_way", send=False)
-        asked = self._asked_for(past, told)
+        asked = self._asked_for(past, told, together)
         if asked != "due":
             return Judged(past, asked, send=False)
         if made is None:
             return Judged(past, "refused", send=False)
         if self._is_expired(past.record):
             return Judged(past, "expired", send=self._is_endless(letter, told), letter=letter)
-        return Judged(past, "due", send=True, letter=letter)
+        actions = self._subscription.connector.actions
+        omit = () if together is None else together.said_anew(origin, actions)
+        if omit and without(made.delivery, omit, actions[made.delivery.action]) is None:
+            return Judged(past, "carried", send=False)
+        return Judged(past, "due", send=True, omit=omit, letter=letter)
 
-    def _asked_for(self, past: Past, told: Sequence[StoredReceipt]) -> Due:
+    def _asked_for(self, past: Past, told: Sequence[StoredReceipt], together: Together | None) -> Due:
         match self._only:
             case "all":
                 return "due"
@@ -290,21 +323,8 @@ class Judge:
             case "failed":
                 return "due" if told and told[-1].outcome in FAILED else "not_asked_for"
             case "changed":
-                sent = _last_sent(told)
-                if sent is None:
-                    return "not_asked_for"
-                if sent.change_id is None and sent.idempotency_key != own_key(sent):
-                    return "merged"
-                if past.made is not None and self._is_same(past.made, (), told):
-                    return "same"
-                return "due"
-
-    def _is_same(self, made: ToDeliver, omit: Sequence[str], told: Sequence[StoredReceipt]) -> bool:
-        """Whether the vendor was sent this very body last."""
-        sent = _last_sent(told)
-        action = self._subscription.connector.actions[made.delivery.action]
-        left = without(made.delivery, omit, action) if omit else made.delivery
-        return sent is not None and left is not None and body_hash(left.body) == sent.body_sha256
+                assert self._ledger is not None
+                return changed(told, past.made, self._ledger.is_of, self._subscription.connector.actions, together)
 
     def _is_expired(self, record: Record) -> bool:
         expire_after = self._subscription.policies.expire_after
@@ -319,15 +339,18 @@ class Judge:
             raise RefusedError(f"{error} {WITHOUT_LEDGER}") from None
 
 
-def _last_sent(told: Sequence[StoredReceipt]) -> StoredReceipt | None:
-    """The last delivery that reached the vendor, or may have."""
-    sent = [one for one in told if one.outcome in ("delivered", "unknown") and one.body_sha256 is not None]
-    return sent[-1] if sent else None
-
-
-def own_key(one: StoredReceipt) -> str:
-    """The idempotency key it has if the event was sent by itself and whole."""
-    return delivery_key(one.event_source, one.event_type, one.event_id, one.subscription, one.action, one.revision)
+def changed(
+    told: Sequence[StoredReceipt], made: ToDeliver | None, is_of: IsOf, actions: Actions, together: Together | None
+) -> Due:
+    """Whether an event is sent again by ``--only changed``: what the vendor has of it against what would be asked now.
+    Pure."""
+    sent = asked_last(told)
+    if sent is None or not has_reached(sent):
+        return "not_asked_for"
+    if made is None:
+        return "refused"
+    likeness = compare(sent, made, is_of, actions, together)
+    return "due" if likeness == "different" else likeness
 
 
 def receipts_of(

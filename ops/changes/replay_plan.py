@@ -40,8 +40,12 @@ JUDGED_MAX: Final = 2_000
 EXAMPLES: Final = 3
 SEND, OUTCOME = "send the events", "see what came of them"
 NOT_SENT: Final[Mapping[str, str]] = {
-    "same": "left out: the body would be the one that was sent",
-    "merged": "left out: sent merged with others, so not to be compared one by one (--only all sends them)",
+    "same": "left out: the vendor would be asked what it was asked before",
+    "carried": "left out: sent merged into newer ones, which say all of it anew",
+    "merged": "left out: sent merged with others that are not all known any more, so not to be compared "
+    "(--only all --allow-stale sends them)",
+    "omitted": "left out: sent without some of their fields, and nobody can tell which, so not to be compared "
+    "(--only all --allow-stale sends them)",
     "not_known": "left out: older than what the ledger knows, so nobody can tell whether it is missing",
     "refused": "left out: the version attached now would refuse it",
     "superseded": "not sent to the vendor: newer deliveries have sent all of it",

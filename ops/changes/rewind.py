@@ -15,6 +15,7 @@ from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.rewind_plan import ASK, RETURN, SET, STEPS_FOREIGN, STEPS_OURS, members_in_words
 from ops.changes.store import Journal
 from ops.lag.cluster import Cluster, Commit, Place
+from ops.wording import counted
 from schemas.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[s
         raise RefusedError(f"{plan.id} did not come to set a position: there is nothing to take back.")
     attached = _attached(app, plan)
     before = _read(notes["before"])
-    targets = {(topic, partition): offset for topic, partition, offset, _ in plan.details["set"]}
+    every = {(topic, partition): offset for topic, partition, offset, _ in plan.details["set"]}
+    # a position in a topic that was deleted cannot be set again; it must not keep the others from being restored
+    there = Cluster(app.admin(), app.consumer).starts(every)
+    targets = {place: offset for place, offset in every.items() if place in there}
+    gone = sorted(_key(place) for place in every if place not in there)
+    if not targets:
+        raise RefusedError(f"{plan.id} cannot be taken back: {gone[0]} does not exist any more. Nothing was changed.")
     starts = {(topic, partition): offset for topic, partition, offset, _ in plan.details["starts"]}
     now = committed(app, plan.subject)
     limits = {}
@@ -90,7 +97,10 @@ def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[s
         subject=plan.subject,
         title=f"take back {plan.id}: {plan.title}",
         rows=[_row_back(place, stands[place], backs[place]) for place in stands],
-        summary=[f"{len(restored)} positions are restored, {len(removed)} removed"],
+        summary=[
+            f"{counted(len(restored), 'position')} restored, {len(removed):,} removed",
+            *([f"left out: {', '.join(gone)}, which does not exist any more"] if gone else []),
+        ],
         steps=STEPS_OURS if attached is not None else STEPS_FOREIGN,
         preconditions=plan.preconditions,
         before={_key(place): at for place, at in stands.items()},
@@ -100,7 +110,7 @@ def undo(app: App, plan: Plan, notes: Mapping[str, JsonValue], done: frozenset[s
             "remove": [list(place) for place in removed],
             "stood": [[*place, at, backs[place]] for place, at in stands.items()],
             "limits": [[*place, limit] for place, limit in sorted(limits.items())],
-            "starts": plan.details["starts"],
+            "starts": [one for one in plan.details["starts"] if (one[0], one[1]) in targets],
             "undo": True,
         },
         undoes=plan.id,

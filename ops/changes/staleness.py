@@ -4,13 +4,12 @@ The ledger knows what was sent later. What is delivered between the question and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from connectors.connector import Action, Delivery
-from consumers.merging import without
+from consumers.merging import fields_of, without
 from consumers.pipeline import NotOurs, Pipeline, ToDeliver, Wanted
 from consumers.receipts import about_text
 from consumers.subscription import Subscription, load_text
@@ -135,7 +134,7 @@ class Guard:
         later = self._ledger.sent_later(self._subscription.name, [older for _, older in guarded])
         for (place, older), names in zip(guarded, later, strict=True):
             delivery, action = asked[place][1].delivery, actions[older.action]
-            omit = tuple(sorted(names & _fields(delivery, action)))
+            omit = tuple(sorted(names & fields_of(delivery, action)))
             if omit:
                 left = without(delivery, omit, action)
                 verdicts[place] = Verdict("stale" if left is not None else "superseded", omit)
@@ -169,12 +168,6 @@ class Guard:
             f"Without it nobody knows whether this would overwrite newer values ({names} writes what an event "
             "said then). To send all of it all the same: --allow-stale. Nothing was changed."
         )
-
-
-def _fields(delivery: Delivery, action: Action) -> frozenset[str]:
-    """The fields that are merged and left out one by one."""
-    inner = delivery.body if action.fields_in is None else delivery.body.get(action.fields_in)
-    return frozenset(inner) - frozenset(action.about) if isinstance(inner, Mapping) else frozenset()
 
 
 def _moment(text: str) -> datetime | None:

@@ -195,6 +195,23 @@ class Ledger:
             )
         return sorted(found, key=_in_time)
 
+    def sent_together(self, subscription: str, some: Sequence[StoredReceipt]) -> list[list[StoredReceipt]]:
+        """Deliveries that carried several events, by the receipts of some of those: for each the receipts of all that
+        the ledger knows, in log order, the one that carried them last."""
+        at, found = receipts.c, dict[tuple[Any, ...], list[StoredReceipt]]()
+        carriers = sorted({one.merged_into or one.event_id for one in some})
+        entities = sorted({one.entity for one in some})
+        for begin in range(0, len(entities), ASKED_MAX):
+            where = [at.entity.in_(entities[begin : begin + ASKED_MAX]), at.subscription == subscription,
+                     sa.or_(at.merged_into.in_(carriers), at.event_id.in_(carriers))]  # fmt: skip
+            for one in self._select(receipts, where, None):
+                if one.merged_into is None and one.change_id is not None:
+                    continue  # a change has sent the one that carried them again, by itself
+                set_ = (one.merged_into or one.event_id, one.entity, one.action, *one.origin[:2])
+                found.setdefault(set_, []).append(one)
+        ordered = [sorted(ones, key=lambda one: one.origin) for ones in found.values()]
+        return [ones for ones in ordered if ones[-1].merged_into is None and ones[-1].body_sha256 is not None]
+
     def known_from(self, subscription: str) -> dict[Place, int]:
         """From which offset on the ledger knows what became of a subscription's records; not in it: of none."""
         at = ranges.c

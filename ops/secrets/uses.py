@@ -102,7 +102,8 @@ def of_ledger(
 
 
 def _place(address: Address) -> Any:
-    return address.url.set(username=None, password=None)
+    # not ``url.set``: to that, None means "as it was"
+    return address.url._replace(username=None, password=None)
 
 
 def _digest(file: str) -> str:

@@ -1,24 +1,26 @@
 """Past events, read once more: what a new version would ask of the vendor, against what was sent. Writes nothing to
 Kafka and asks no vendor.
 
-What was sent is known from the receipts in the ledger: action, entity, and the hash of the body. Which fields differ is
-known where the attached version, made again, gives that very hash; otherwise by the names in the receipt. Without a
-ledger the attached version, made again, stands for what was sent.
+What was sent is known from the receipts in the ledger: action, entity, and the hash of the body; it is compared as
+``replay --only changed`` compares it (``ops/changes/asked.py``). Which fields differ is known where the attached
+version, made again, gives that very hash; otherwise by the names in the receipt. Without a ledger the attached version,
+made again, stands for what was sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from consumers.pipeline import NotOurs, OfErased, Projection, Refused, ToDeliver
-from consumers.receipts import body_hash
-from ops.changes.past import Selection, Sieve, ledger_knows, own_key, receipts_of
+from ops.changes.asked import Actions, IsOf, Together, asked_last, compare, is_same, is_together
+from ops.changes.past import Selection, Sieve, ledger_knows, receipts_of
+from ops.changes.together import groups
 from ops.ledger.query import read_to_end
 from ops.reading import Spans, read_spans
 from ops.shadow.difference import between, from_receipt, without_delivery
-from ops.shadow.tally import Compared, NotCompared, Tally
+from ops.shadow.tally import NOT_COMPARED, Compared, NotCompared, Result, Tally
 
 if TYPE_CHECKING:
     from consumers.control import AttachedSubscription
@@ -41,13 +43,24 @@ class Versions:
     now: Subscription
 
 
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Events that were sent as one, as the attached version makes them and as the new one does; None: it was not so."""
+
+    was: Together | None = None
+    now: Together | None = None
+
+
+ALONE = Set()
+
+
 class Shadow:
     """Compares. ``ledger`` None: with the attached version alone. Blocks on the registry and the ledger; one thread.
 
     Raises UnreachableError where the ledger does not read on to the end, or the registry is away."""
 
     def __init__(self, app: App, versions: Versions, ledger: Ledger | None) -> None:
-        self._versions, self._ledger = versions, ledger
+        self._app, self._versions, self._ledger = app, versions, ledger
         self._now = _sieve(app, versions.now)
         self._was = None if versions.was is None else _sieve(app, versions.was)
         self._known_from: Mapping[Place, int] = {}
@@ -63,11 +76,42 @@ class Shadow:
         if self._ledger is not None:
             events = {record.origin: _event(now) or _event(was) for record, was, now in made}
             told = receipts_of(self._ledger, self._versions.now.name, events)
-        found = (self._compared(record, was, now, told.get(record.origin, ())) for record, was, now in made)
+        sets = self._sets(told, made)
+        found = (
+            self._compared(record, was, now, told.get(record.origin, ()), sets.get(record.origin, ALONE))
+            for record, was, now in made
+        )
         return [one for one in found if one is not None]
 
+    def _sets(
+        self,
+        told: Mapping[Origin, Sequence[StoredReceipt]],
+        made: Sequence[tuple[Record, Projection | None, Projection | None]],
+    ) -> dict[Origin, Set]:
+        """What was sent as one, as both versions make it, by each of its events."""
+        if self._ledger is None:
+            return {}
+        known = {record.origin: (was, now) for record, was, now in made}
+        found = groups(self._app, self._ledger, self._versions.now.name, told, [record for record, _, _ in made])
+
+        def by_was(record: Record) -> Projection | None:
+            if record.origin in known:
+                return known[record.origin][0]
+            return None if self._was is None else self._was.made(record)
+
+        def by_now(record: Record) -> Projection | None:
+            return known[record.origin][1] if record.origin in known else self._now.made(record)
+
+        both = {id(group): Set(group.made(by_was), group.made(by_now)) for group in found.values()}
+        return {origin: both[id(group)] for origin, group in found.items()}
+
     def _compared(
-        self, record: Record, was: Projection | None, now: Projection | None, told: Sequence[StoredReceipt]
+        self,
+        record: Record,
+        was: Projection | None,
+        now: Projection | None,
+        told: Sequence[StoredReceipt],
+        together: Set,
     ) -> Compared | None:
         type_ = _type(now) or _type(was) or (told[-1].event_type if told else "")
 
@@ -80,11 +124,12 @@ class Shadow:
             return not_compared("unreadable")
         if self._ledger is None:
             return self._with_made(record, was, now)
-        sent = _asked_last(told)
+        sent = asked_last(told)
         if sent is not None:
-            if sent.idempotency_key != own_key(sent):
-                return not_compared("merged" if sent.change_id is None else "omitted")
-            return self._with_sent(record, type_, was, now, sent)
+            result = against(sent, now, self._ledger.is_of, self._versions.now.connector.actions, together.now)
+            if result in NOT_COMPARED:
+                return not_compared(cast("NotCompared", result))
+            return self._with_sent(record, type_, was, now, sent, together, cast("Result", result))
         if told:
             if isinstance(was, Refused) or (was is None and told[-1].outcome == "rejected"):
                 return self._newly_taken(record, was, now) if isinstance(now, ToDeliver) else not_compared("refused")
@@ -111,31 +156,39 @@ class Shadow:
         return None
 
     def _with_sent(
-        self, record: Record, type_: str, was: Projection | None, now: Projection, sent: StoredReceipt
+        self,
+        record: Record,
+        type_: str,
+        was: Projection | None,
+        now: Projection,
+        sent: StoredReceipt,
+        together: Set,
+        result: Result,
     ) -> Compared:
-        """Against what the vendor was asked."""
+        """Against what the vendor was asked, where it differs and why."""
         assert self._ledger is not None
+        if result == "same":
+            return Compared(record.origin, type_, "same")
         if not isinstance(now, ToDeliver):
             why = without_delivery(now, self._versions.now, type_)
             if isinstance(was, ToDeliver):
                 why = replace(why, was=was.route.place)
-            return Compared(record.origin, type_, "would_not_send", [why])
-        is_entity = self._ledger.is_of(sent, now.delivery.entity)
-        is_same = sent.body_sha256 == body_hash(now.delivery.body)
-        if is_same and is_entity and sent.action == now.delivery.action:
-            return Compared(record.origin, type_, "same")
+            return Compared(record.origin, type_, result, [why])
+        if is_together(sent) and together.now is not None:
+            # one delivery stood for all of them, so it is compared as one wherever they would go as one now
+            sent, actions = together.now.receipt, self._versions.now.connector.actions
+            now = together.now.as_one(actions) or now
+            was = None if together.was is None else together.was.as_one(actions)
         found = between(was, now) if isinstance(was, ToDeliver) and self._is_sent(was, sent) else []
         if not found:
             action = self._versions.now.connector.actions[now.delivery.action]
-            found = from_receipt(sent, is_entity, now, action)
-        return Compared(record.origin, type_, "different", found)
+            found = from_receipt(sent, self._ledger.is_of(sent, now.delivery.entity), now, action)
+        return Compared(record.origin, type_, result, found)
 
     def _is_sent(self, was: ToDeliver, sent: StoredReceipt) -> bool:
         """Whether the attached version, made again, makes what was sent."""
         assert self._ledger is not None
-        old = was.delivery
-        is_same = (old.action, body_hash(old.body)) == (sent.action, sent.body_sha256)
-        return is_same and self._ledger.is_of(sent, old.entity)
+        return is_same(sent, was.delivery, self._ledger.is_of)
 
     def _newly_taken(self, record: Record, was: Projection | None, now: Projection) -> Compared:
         """Nothing was asked for it before. Where the new map fails it would become a dead letter, which differs too."""
@@ -168,10 +221,14 @@ def _sieve(app: App, subscription: Subscription) -> Sieve:
     return Sieve(app, subscription, Selection(types=tuple(sorted(subscription.routes))))
 
 
-def _asked_last(told: Sequence[StoredReceipt]) -> StoredReceipt | None:
-    """The last time that the vendor was asked, whatever it answered."""
-    asked = [one for one in told if one.body_sha256 is not None]
-    return asked[-1] if asked else None
+def against(
+    sent: StoredReceipt, now: Projection, is_of: IsOf, actions: Actions, together: Together | None
+) -> Result | NotCompared:
+    """What the vendor was asked last against what a version would ask now: same, different, would_not_send, or why
+    nobody can tell. Pure."""
+    if not isinstance(now, ToDeliver):
+        return "would_not_send"
+    return compare(sent, now, is_of, actions, together)
 
 
 def _event(made: Projection | None) -> Event | None:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 Result: TypeAlias = Literal["same", "different", "would_send", "would_not_send", "not_compared"]
 DIFFERS: Final[tuple[Result, ...]] = ("different", "would_send", "would_not_send")
-NotCompared: TypeAlias = Literal["merged", "omitted", "erased", "no_receipt", "not_sent", "refused", "unreadable"]
+NotCompared: TypeAlias = Literal[
+    "carried", "merged", "omitted", "erased", "no_receipt", "not_sent", "refused", "unreadable"
+]  # fmt: skip
 NOT_COMPARED: Final[Mapping[NotCompared, str]] = {
-    "merged": "sent merged with others, so not to be compared one by one",
-    "omitted": "sent without fields that newer deliveries had sent",
+    "carried": "sent merged into newer ones, which differ and say all of it anew",
+    "merged": "sent merged with others that are not all known any more, so not to be compared",
+    "omitted": "sent without fields that newer deliveries had sent, and nobody can tell which",
     "erased": "about a person who was erased",
     "no_receipt": "without a receipt: nobody can tell what was sent",
     "not_sent": "skipped or set aside before the vendor was asked",

@@ -151,6 +151,23 @@ async def test_away_refuses_connections_at_once_and_comes_back_on_the_same_port(
     await client.close()
 
 
+async def test_a_vendor_that_is_well_again_keeps_what_it_has(open_faked: OpenFaked) -> None:
+    _, control = await open_faked(CONNECTOR)
+    client = Transport(control._transport._base, headers={"Authorization": "Bearer fake-hubspot-token"})
+    await client.request("POST", PATH, body=BODY)
+    await control.misbehave({"kind": "status", "times": 1_000}, {"kind": "stall", "times": 5})
+    refused = await client.request("POST", PATH, body=BODY)
+    assert isinstance(refused, Answer)
+    assert refused.status == 503
+    await control.misbehave({"kind": "well"})
+    got = await client.request("POST", PATH, body=BODY)
+    assert isinstance(got, Answer)
+    assert got.status == 200
+    report = await control.report()
+    assert (report["queued"], report["applied"], report["effects"]) == (0, 2, 1)
+    await client.close()
+
+
 async def test_latency_and_reset(open_faked: OpenFaked) -> None:
     _, control = await open_faked(CONNECTOR)
     await control.misbehave({"kind": "latency", "ms": 50}, {"kind": "stall", "times": 5})

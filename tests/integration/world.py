@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from connectors.connector import Fake, connector_types
 from consumers.deadletter import DeadLetter, parse_letter
+from consumers.pipeline import delivery_key
 from producers import KafkaPublisher, PublisherSettings
 from schemas.contract import Contract, load_contracts
 from schemas.event import Record
@@ -185,6 +186,10 @@ class World:
         assert "Traceback" not in done.err
         return done.out
 
+    def answer(self, *words: str, code: int = 0) -> Any:
+        """What the command line answers, as data; its standard output is one JSON document whatever it exits with."""
+        return json.loads(self.backbone(*words, "--output", "json", code=code))["data"]
+
     def prepare(self, start: str = "earliest") -> None:
         """Register the contract with its topics and attach the subscription."""
         self.backbone("schema", "register", "--apply", "--yes")
@@ -225,14 +230,17 @@ class World:
 
     def publish(self, count: int, *, keys: int = 20, publisher: KafkaPublisher | None = None) -> None:
         """``count`` more events over so many keys, each with the next number of its key; waits for the acks."""
+        total = sum(map(len, self.published.values()))
+        self.publish_of([f"{self.thing}-{number % keys}" for number in range(total, total + count)], publisher)
+
+    def publish_of(self, keys: Sequence[str], publisher: KafkaPublisher | None = None) -> None:
+        """One more event of each of these keys, in this order; waits for the acks."""
         if publisher is None:
             with self.publisher() as own:
-                self.publish(count, keys=keys, publisher=own)
+                self.publish_of(keys, own)
             return
         futures = []
-        for _ in range(count):
-            total = sum(map(len, self.published.values()))
-            key = f"{self.thing}-{total % keys}"
+        for key in keys:
             numbers = self.published.setdefault(key, [])
             numbers.append(len(numbers) + 1)
             data = {"thing_id": key, "number": numbers[-1]}
@@ -315,6 +323,10 @@ class World:
 
     def final_numbers(self) -> dict[str, str]:
         return {key: str(numbers[-1]) for key, numbers in self.published.items()}
+
+    def trace(self, key: str, number: int, *, revision: str = "") -> str:
+        """The idempotency key that the vendor is asked with for an event that is sent by itself."""
+        return delivery_key("test", self.event, f"{key}/{number}", self.subscription, "contact.upsert", revision)
 
     def applications(self) -> list[tuple[str, str]]:
         return [(entity, trace) for entity, trace in self.vendor.report()["applications"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,13 +15,16 @@ from typing import Any
 from confluent_kafka import Producer, TopicPartition
 
 from consumers.deadletter import DeadLetter, letter_of
+from consumers.merging import merged
 from consumers.pipeline import Pipeline, ToDeliver, Wanted
 from consumers.receipts import TOPIC, Receipt, ReceiptForm
 from consumers.subscription import Subscription
 from ops.app import App
 from ops.changes.staleness import Guard, Verdict, attached_subscription
+from ops.lag.cluster import Cluster
 from ops.ledger.store import receipt_row
 from ops.ledger.tables import COUNTS
+from ops.reading import read_spans
 from schemas.contract import example
 from schemas.event import Origin, Record
 from tests.conftest import Stack
@@ -96,21 +99,52 @@ class Rows:
         }  # fmt: skip
         self.store.put_ranges([row])
 
-    def delivered(self, record: Record, *, outcome: Any = "delivered", **changed: Any) -> None:
-        """Its receipt stands in the ledger."""
+    def made(self, record: Record) -> ToDeliver:
+        """What the version that was attached first makes of it."""
         pipeline = Pipeline(self.subscription, self.app.decoder)
         made = pipeline.project(record)
         while isinstance(made, Wanted):
             self.app.decoder.load(made.schema)
             made = pipeline.project(record)
         assert isinstance(made, ToDeliver)
+        return made
+
+    def delivered(self, record: Record, *, outcome: Any = "delivered", **changed: Any) -> None:
+        """Its receipt stands in the ledger."""
+        self._settled(record, self.made(record), outcome, True, changed)
+
+    def delivered_as_one(self, records: Sequence[Record], *, known: bool = True) -> None:
+        """They went as one, as ``send: latest`` has it. Not ``known``: the ledger lacks the first of them."""
+        found = [self.made(record) for record in records]
+        *older, carrier = found
+        for record, made in list(zip(records, older, strict=False))[0 if known else 1 :]:
+            self._settled(record, made, "skipped", False, {"reason": "merged", "merged_into": carrier.event.id})
+        action = self.subscription.connector.actions[carrier.delivery.action]
+        as_one = merged([one.delivery for one in found], action)
+        self._settled(records[-1], replace(carrier, delivery=as_one), "delivered", True, {})
+
+    def _settled(
+        self, record: Record, made: ToDeliver, outcome: Any, is_sent: bool, changed: Mapping[str, Any]
+    ) -> None:
         now = time.time()
         receipt = Receipt(
             record=record, outcome=outcome, at=now, first_at=now, attempts=1, event=made.event, route=made.route,
-            delivery=made.delivery, sent=True,
+            delivery=made.delivery, sent=is_sent,
         )  # fmt: skip
         fields = ReceiptForm(self.subscription, self.app.context.installation_key).settled(receipt)
-        self.store.put_receipts([receipt_row(fields | changed, Origin(TOPIC, 0, next(self._numbers)))])
+        self.store.put_receipts([receipt_row({**fields, **changed}, Origin(TOPIC, 0, next(self._numbers)))])
+
+    def compiled(self) -> Subscription:
+        """The version that is attached now."""
+        return attached_subscription(self.app, self.app.control().subscriptions[self.subscription.name])
+
+    def inbox(self) -> list[Record]:
+        """What stands in the subscription's inbox, in the order of each partition."""
+        topic = self.subscription.inbox_topic
+        ends = Cluster(self.app.admin(), self.app.consumer).ends([(topic, one) for one in range(3)], "committed")
+        spans = {place: [(0, end)] for place, end in ends.items() if end}
+        found = [record for records in read_spans(self.app, spans) for record in records]
+        return sorted(found, key=lambda one: (one.partition, one.offset))
 
     def verdict(self, record: Record) -> Verdict:
         guard = Guard(self.app, self.subscription)

@@ -12,9 +12,18 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ops.app import App
+from ops.app import App, screen_options
 from ops.cli import SECTIONS, Root, cli
-from schemas.errors import BackboneError, NotFoundError, UnreachableError
+from schemas.errors import (
+    BackboneError,
+    CheckFailedError,
+    InputError,
+    NotAllowedError,
+    NotFoundError,
+    PartlyDoneError,
+    RefusedError,
+    UnreachableError,
+)
 from tests.conftest import ROOT
 from tests.ops.projects import TestProject, make_project
 
@@ -156,6 +165,7 @@ def test_a_command_that_is_not_installed_says_so_when_it_is_used() -> None:
 
 def failing(error: BaseException) -> Root:
     @click.command()
+    @screen_options
     @click.pass_obj
     def fail(app: App) -> None:
         raise error
@@ -170,7 +180,12 @@ def failing(error: BaseException) -> Root:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (InputError("x is none."), 2),
+        (CheckFailedError("It is late."), 3),
+        (NotAllowedError("You may not."), 4),
         (NotFoundError("There is no x."), 5),
+        (RefusedError("Nothing was changed."), 6),
+        (PartlyDoneError("1 of 2 was."), 7),
         (UnreachableError("Nobody answers."), 8),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
@@ -184,8 +199,14 @@ def test_whatever_a_command_raises_ends_with_one_sentence_and_an_exit_code(error
     assert result.exit_code == code
     assert "Traceback" not in result.output
     assert "ana@example.org" not in result.output
-    if code != 141:
-        assert len(result.stderr.strip().splitlines()) == 1
+    if code == 141:
+        return
+    assert len(result.stderr.strip().splitlines()) == 1
+    machine = CliRunner().invoke(failing(error), ["fail", "--output", "json"])
+    assert machine.exit_code == code
+    document = json.loads(machine.stdout)  # exactly one
+    assert (document["schema"], document["data"], document["error"]["code"]) == ("backbone.error/v1", None, code)
+    assert "ana@example.org" not in machine.output
 
 
 def test_the_traceback_is_shown_to_whoever_asks_for_it() -> None:

@@ -33,7 +33,8 @@ EVENTS = load_contracts(ROOT / "schemas" / "events")
 DAY = datetime(2026, 11, 29, 14, 32, 5, tzinfo=UTC)
 TAKEN = {
     "producers.client_log", "producers.client_settings", "producers.errors", "producers.facts", "producers.failures",
-    "producers.kafka", "producers.memory", "producers.payload", "producers.pending", "producers.publisher",
+    "producers.kafka", "producers.memory", "producers.payload", "producers.pending", "producers.plaintext",
+    "producers.publisher",
     "producers.settings", "producers.settled", "producers.spans", "producers.uuid7", "schemas.avsc", "schemas.checker",
     "schemas.codec", "schemas.compatibility", "schemas.contract", "schemas.contract_form", "schemas.datum",
     "schemas.duration", "schemas.envelope", "schemas.errors", "schemas.event", "schemas.findings", "schemas.pattern",

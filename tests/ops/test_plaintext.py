@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import plaintext
 from ops.rules import RULES
 from ops.settings import Context, load_project
+from producers import plaintext
 from schemas.errors import InputError
 from tests.ops.projects import make_project
 

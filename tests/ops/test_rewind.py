@@ -462,6 +462,38 @@ def test_a_real_broker_that_refuses_one_partition_leaves_it_partly_done_and_all_
     assert broker.commits(group) == {(topic, 0): (1, "")}
 
 
+def test_a_rewind_that_the_broker_does_in_part_exits_7_and_undo_restores_what_was_done(
+    project: TestProject, broker: Broker, make_topic: MakeTopic, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its topics is deleted between the last look and the setting. The undo used to be refused for it as a
+    whole."""
+    group, kept, gone = f"{prefix}-parts", make_topic("kept"), make_topic("gone")
+    for topic in (kept, gone):
+        broker.produce(topic, 3)
+        broker.commit(group, topic, {0: 3})
+    plan = project.document("rewind", group, "--to", "1")["data"]
+    alter = group_positions._alter
+
+    def alter_when_gone(app: App, name: str, positions: Any) -> Any:
+        broker.admin.delete_topics([gone])[gone].result(20)
+        eventually(lambda: gone not in broker.admin.list_topics(timeout=10).topics, about=f"{gone} to be gone")
+        monkeypatch.setattr(group_positions, "_alter", alter)
+        return alter(app, name, positions)
+
+    monkeypatch.setattr(group_positions, "_alter", alter_when_gone)
+    result = project.run("apply", plan["id"], "--confirm", group, "--output", "json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["error"]["code"]) == (7, 7)
+    assert f"1 of 2 positions of {group} were not set ({gone}/0: UNKNOWN_TOPIC_OR_PART)" in document["error"]["message"]
+    assert broker.commits(group)[kept, 0] == (1, "")
+    for words in (f"backbone apply {plan['id']}", f"backbone undo {plan['id']}"):
+        assert words in document["error"]["message"]
+    undone = project.run("undo", plan["id"], "--yes")
+    assert undone.exit_code == 0, undone.output
+    assert f"left out: {gone}/0, which does not exist any more" in undone.stderr
+    assert broker.commits(group) == {(kept, 0): (3, "")}
+
+
 def test_a_real_worker_leaves_reads_again_and_gets_level(project: TestProject, broker: Broker, stack: Stack) -> None:
     name = project.subscription
     events = [

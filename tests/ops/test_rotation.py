@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import psycopg
 import pytest
 
+from connectors.connection import Connection
+from connectors.connector import Delivered, Outcome
+from consumers.control import AttachedSubscription
 from consumers.heartbeat import Heartbeat, decode, encode
+from ops.app import App
 from ops.holding import credential_problems
+from ops.ledger.connector import TYPE
+from ops.ledger.database import Address, prepare
+from ops.ledger.subscription import BuiltIn
 from ops.secrets import uses
 from ops.secrets.lookup import Secrets
 from ops.secrets.rotation import Rotation, Use
 from ops.settings import Context, load_project
+from ops.topics import LEDGER
 from ops.watch.heartbeats import Beat
 from schemas.errors import InputError
+from tests.connectors.postgresql import postgresql, programs
+from tests.ops.ledgers import address_of
+from tests.ops.projects import make_project
+from tests.ops.test_ledger_connector import delivery
 from tests.ops.vaults import FakeVault
+from tests.schemas.test_registry_http import Server
 from tests.waiting import eventually_async
 
 
@@ -216,3 +232,101 @@ def test_a_heartbeat_carries_it_and_an_older_one_does_not() -> None:
         process="h/1", at=1.0, credentials=("a",)
     )
     assert decode(b'{"process": "h/1", "at": 1}') == Heartbeat(process="h/1", at=1.0)
+
+
+# ---- the registry and the ledger
+
+
+async def test_the_registrys_new_password_is_used_from_the_next_call_on_and_its_old_one_never_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Server()
+    project = make_project(tmp_path, "r", registry=registry.url)
+    with (project.folder / "backbone.toml").open("a") as file:
+        file.write('registry.username = "me"\nregistry.password = "file:password"\n')
+    (project.folder / "password").write_text("monday")
+    monkeypatch.setenv("BACKBONE_PROJECT", str(project.folder))
+    app = App()
+    app.choose_context("prod")
+    try:
+        use = uses.of_registry(app)
+        assert use is not None
+        said: list[tuple[str, str]] = []
+        rotation = Rotation(app.context.secrets, lambda name, text: said.append((name, text)))
+        rotation.watch(use)
+
+        def shown() -> list[str]:
+            """Which passwords the registry was shown, in order."""
+            found = [headers["authorization"].removeprefix("Basic ") for _, _, headers, _ in registry.asked]
+            return [base64.b64decode(one).decode().removeprefix("me:") for one in found]
+
+        app.registry.schema(1)  # each is another one: what is known is not asked for again
+        (project.folder / "password").write_text("tuesday\n")
+        app.registry.schema(2)  # nobody has looked yet
+        await rotation.look()
+        app.registry.schema(3)
+        assert shown() == ["monday", "monday", "tuesday"]
+        assert said == [("the registry", "")]
+        (project.folder / "password").unlink()
+        await rotation.look()
+        app.registry.schema(4)
+        assert shown()[-1] == "tuesday"  # what it was opened with stays in use
+        assert "cannot be read" in said[-1][1]
+        assert not any("day" in sentence for _, sentence in said)
+    finally:
+        app.close()
+        registry.stop()
+
+
+@pytest.mark.skipif(programs() is None, reason="no PostgreSQL server here")
+async def test_the_ledgers_next_user_writes_on_where_the_last_one_may_not_any_more() -> None:
+    """As a database engine of the vault leases them: another user each time, and the one before is dropped. It used to
+    be taken for another database, so that each new password asked for a restart."""
+    with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder)) as server:
+        owner = server.url
+
+        def admin(*statements: str) -> None:
+            with psycopg.connect(owner, autocommit=True) as connection:
+                for statement in statements:
+                    connection.execute(statement)
+
+        def leased(user: str) -> Address:
+            return address_of(Path("/"), owner.replace("postgres:canary-password", f"{user}:{user}-word"))
+
+        prepare(address_of(Path("/"), owner), cluster="c", begin_anew=lambda: None)
+        for user in ("first", "second"):
+            admin(f"CREATE ROLE {user} LOGIN PASSWORD '{user}-word' IN ROLE pg_write_all_data, pg_read_all_data")
+        current = [leased("first")]
+
+        def ledger(address: Address) -> BuiltIn:
+            return BuiltIn(LEDGER, AttachedSubscription(name=LEDGER), address, *cast(Any, (None, None)))
+
+        began = ledger(current[0])
+        connection = Connection(LEDGER, TYPE, began.connector(), observer=lambda *_: None)
+        rotation = Rotation(Secrets(Path(folder) / "backbone.toml", {}, no_vault), lambda *_: None)
+        rotation.watch(uses.of_ledger(connection, began, lambda: current[0], ledger))
+
+        async def written(number: int) -> Outcome:
+            (outcome,) = await connection._connector.deliver([delivery(number)])
+            return cast("Outcome", outcome)
+
+        assert await written(1) == Delivered()
+        current[0] = leased("second")
+        await rotation.look()
+        admin(
+            "ALTER ROLE first NOLOGIN",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'first'",
+        )
+        assert await written(2) == Delivered()
+        assert list(rotation.said) == []
+        current[0] = address_of(Path("/"), f"{owner.removesuffix('/postgres')}/template1")
+        await rotation.look()
+        (sentence,) = rotation.said
+        assert "it is another database now" in sentence  # its receipts would be in two places: a person decides
+        assert "word" not in sentence
+        assert "canary" not in sentence
+        assert await written(3) == Delivered()
+        await connection.close()
+        with psycopg.connect(owner) as looking:
+            (count,) = looking.execute("SELECT count(*) FROM receipts").fetchone() or (0,)
+        assert count == 3

@@ -22,7 +22,9 @@ from ops.secrets.vault import (
     VaultUnavailableError,
     field_of,
 )
-from schemas.errors import BackboneError, InputError
+from ops.settings import load_project
+from schemas.errors import BackboneError, InputError, UnreachableError
+from tests.integration.secured import Certificates
 from tests.ops.vaults import FakeVault, OpenBao
 
 HUNTER = "hunter2-xyzzy"
@@ -211,6 +213,45 @@ def test_a_field_that_is_not_there_is_named_with_those_there_are_and_no_value() 
     assert HUNTER not in str(caught.value)
     with pytest.raises(InputError, match="is empty"):
         field_of(secret, "secret/data/x", "empty")
+
+
+# ---- over TLS
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no program openssl")
+def test_a_vault_whose_certificate_our_own_ca_signed_is_trusted_by_it_alone_and_is_told_nothing_otherwise(
+    tmp_path: Path,
+) -> None:
+    certificates = Certificates(tmp_path / "certificates")
+    vault = FakeVault(certificates.keystore("vault", "127.0.0.1"))
+    elsewhere = FakeVault(certificates.keystore("elsewhere", "10.0.0.1"))
+    project = (
+        '[project]\nname = "a"\nschemas = "s"\nsubscriptions = "s"\n'
+        '[contexts.prod.vault]\naddress = "ADDRESS"\ntoken = "file:token"\nca_file = "certificates/CA"\n'
+    )
+
+    def look_up(server: FakeVault, ca: str) -> str:
+        text = project.replace("ADDRESS", server.address).replace("CA", ca)
+        (tmp_path / "backbone.toml").write_text(text if ca else text.partition("ca_file")[0])
+        return load_project(tmp_path).context("prod").secrets.look_up("vault:secret/data/x#token")
+
+    try:
+        token = vault.token("secret/data/x")
+        (tmp_path / "token").write_text(token)
+        vault.put("secret/data/x", {"token": HUNTER})
+        assert look_up(vault, certificates.ca.name) == HUNTER
+        asked = len(vault.calls)
+        untrusted = r"the certificate of the vault at https://127\.0\.0\.1:\d+ is not trusted here \(vault\.ca_file\)"
+        for server, ca in ((vault, ""), (vault, certificates.other_ca.name), (elsewhere, certificates.ca.name)):
+            with pytest.raises(UnreachableError, match=untrusted) as caught:
+                look_up(server, ca)
+            assert token not in str(caught.value)
+        assert (len(vault.calls), elsewhere.calls) == (asked, [])  # whoever is not trusted gets no token to see
+        with pytest.raises(InputError, match=r"vault\.ca_file: .*none\.pem is no file"):
+            look_up(vault, "none.pem")
+    finally:
+        vault.close()
+        elsewhere.close()
 
 
 # ---- looking up, leases

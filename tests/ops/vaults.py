@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import subprocess
 import threading
 import time
@@ -49,9 +50,10 @@ class Call:
 
 
 class FakeVault:
-    """Status codes, wrapping, leases and namespaces as documented; ``clock`` may be moved on by a test."""
+    """Status codes, wrapping, leases and namespaces as documented; ``clock`` may be moved on by a test. ``keystore``:
+    a PEM file with key and certificate, and it is spoken to by TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, keystore: Path | None = None) -> None:
         self.calls: list[Call] = []
         self.sealed = False
         self.fail_next: list[int] = []
@@ -89,7 +91,12 @@ class FakeVault:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
         self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        if keystore is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(keystore)
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up are the test
+        self.address = f"http{'s' if keystore else ''}://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     # ---- preparing it

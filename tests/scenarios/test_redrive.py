@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Stack
-from tests.integration.world import World, first_applications, new_world
+from tests.integration.world import World, first_applications
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named": "trace"}
-
-
-@pytest.fixture
-def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
-    """A world that keeps a ledger."""
-    world = new_world(tmp_path, stack, prefix)
-    world.thing = world.name
-    project = world.folder / "backbone.toml"
-    project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
-    try:
-        yield world
-        for worker in world.workers:
-            worker.stop()  # the group of the ledger is shared: who was killed would stay in it for a while
-    finally:
-        world.close()
-
-
-def said(world: World, *words: str, code: int = 0) -> Any:
-    return json.loads(world.backbone(*words, "--output", "json", code=code))["data"]
 
 
 def letters(world: World) -> list[tuple[int, str, int]]:
@@ -47,7 +24,7 @@ def steps(world: World, number: int, *, end: str = "delivered") -> list[dict[str
     """Everything that came of an event, oldest first; waits until the ledger has its end."""
 
     def traced() -> list[dict[str, Any]]:
-        ((delivery,),) = [one["deliveries"] for one in said(world, "trace", f"{world.thing}-0/{number}")["events"]]
+        ((delivery,),) = [one["deliveries"] for one in world.answer("trace", f"{world.thing}-0/{number}")["events"]]
         found: list[dict[str, Any]] = delivery["steps"]
         return found if found[-1]["outcome"] == end else []
 
@@ -66,19 +43,19 @@ def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_b
     eventually(lambda: len(letters(world)) == 3, 40, about="the events behind it parked")
     assert letters(world)[1:] == [(2, "parked", 0), (3, "parked", 0)]
     assert world.contacts() == {}
-    (row,) = [row for row in said(world, "deadletter", "list", name) if row["outcome"] == "rejected"]
+    (row,) = [row for row in world.answer("deadletter", "list", name) if row["outcome"] == "rejected"]
     assert (row["count"], row["parked"]) == (1, 2)
 
     world.vendor.misbehave(REFUSED)  # not mended yet
-    failed = said(world, "deadletter", "redrive", name, "--cause", row["fingerprint"], "--apply", "--yes")["after"]
+    failed = world.answer("deadletter", "redrive", name, "--cause", row["fingerprint"], "--apply", "--yes")["after"]
     assert (failed["sent"], failed["closed"], failed["failed_again"]) == (3, 0, 3)
     assert letters(world) == [(1, "rejected", 1), (2, "parked", 0), (3, "parked", 0)]
     assert world.contacts() == {}
 
-    plan = said(world, "deadletter", "redrive", name, "--all")
+    plan = world.answer("deadletter", "redrive", name, "--all")
     world.publish(1, keys=1)
     eventually(lambda: len(letters(world)) == 4, 40, about="an event parked after the plan was made")
-    done = said(world, "apply", plan["id"])["after"]
+    done = world.answer("apply", plan["id"])["after"]
     assert (done["sent"], done["parked_meanwhile"], done["still_open"], done["failed_again"]) == (4, 1, 0, 0)
     assert letters(world) == []
     world.publish(1, keys=1)
@@ -98,7 +75,7 @@ def test_a_parked_key_is_redriven_in_order_and_what_fails_again_holds_the_rest_b
     world.vendor.misbehave(REFUSED)
     world.publish(1, keys=1)
     eventually(lambda: letters(world) == [(6, "rejected", 0)], 40, about="another event set aside")
-    said(world, "deadletter", "discard", name, "--all", "--apply", "--yes", "--confirm", name)
+    world.answer("deadletter", "discard", name, "--all", "--apply", "--yes", "--confirm", name)
     world.publish(1, keys=1)
     eventually(
         lambda: world.contacts() == {f"{world.thing}-0": "7"}, 40, about="the key goes on without what was discarded"
@@ -116,9 +93,9 @@ def test_a_redrive_does_not_overwrite_what_was_sent_since(world: World) -> None:
     eventually(lambda: len(letters(world)) == 1, 40, about="the event set aside")
     world.publish(1, keys=1)
     eventually(lambda: world.contacts() == {f"{world.thing}-0": "2"}, 40)
-    plan = said(world, "deadletter", "redrive", name, "--all")
+    plan = world.answer("deadletter", "redrive", name, "--all")
     assert "1 event is superseded" in " ".join(plan["summary"])
-    done = said(world, "apply", plan["id"])["after"]
+    done = world.answer("apply", plan["id"])["after"]
     assert (done["sent"], done["superseded"], done["closed"]) == (1, 1, 1)
     assert world.contacts() == {f"{world.thing}-0": "2"}
     assert len(world.applications()) == 1
@@ -137,7 +114,7 @@ def test_a_subscription_that_is_stuck_on_one_event_goes_on_when_it_is_set_aside(
     world.publish(1, keys=1)
     assert letters(world) == []
     (place,) = [place for place, end in world.ends().items() if end]
-    done = said(world, "deadletter", "set-aside", name, f"{place[0]}:{place[1]}", "0", "--apply", "--yes")
+    done = world.answer("deadletter", "set-aside", name, f"{place[0]}:{place[1]}", "0", "--apply", "--yes")
     assert done["after"] == {f"{place[0]}/{place[1]}": 1, "letter": f"{place[0]}/{place[1]}/0"}
     assert letters(world) == [(1, "rejected", 0)]
     world.vendor.reset()

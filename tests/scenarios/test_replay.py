@@ -3,41 +3,17 @@ it was asked."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import Stack
-from tests.integration.world import World, first_applications, new_world
+from tests.integration.world import World, first_applications
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named": "trace"}
-
-
-@pytest.fixture
-def world(tmp_path: Path, stack: Stack, prefix: str) -> Iterator[World]:
-    """A world that keeps a ledger."""
-    world = new_world(tmp_path, stack, prefix)
-    world.thing = world.name
-    project = world.folder / "backbone.toml"
-    project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
-    try:
-        yield world
-        for worker in world.workers:
-            worker.stop()  # the group of the ledger is shared: who was killed would stay in it for a while
-    finally:
-        world.close()
-
-
-def said(world: World, *words: str, code: int = 0) -> Any:
-    return json.loads(world.backbone(*words, "--output", "json", code=code))["data"]
 
 
 def begin(world: World, change: str) -> subprocess.Popen[str]:
@@ -48,20 +24,30 @@ def begin(world: World, change: str) -> subprocess.Popen[str]:
 
 
 def killed_and_resumed(world: World, change: str, asked: set[tuple[str, str]], total: int) -> None:
-    """Apply a change, kill -9 it when the vendor was asked for some of it, and go on."""
+    """Apply a change, kill -9 it when the vendor was asked for some of it and more waits in the inbox, and go on while
+    that still waits: what was sent to the workers must not be sent once more."""
 
     def new() -> int:
         return len(set(world.applications()) - asked)
 
+    def sent() -> int:
+        return sum(world.ends(f"{world.subscription}.inbox").values())
+
+    world.vendor.misbehave({"kind": "latency", "ms": 1000})
     process = begin(world, change)
     try:
         eventually(lambda: new() >= 3, 60, poll_s=0.1, about="the first events at the vendor")
     finally:
         process.kill()
         process.communicate(timeout=10)
-    assert new() < total
+    world.vendor.misbehave({"kind": "status", "status": 503, "times": 1_000_000})
+    before = sent()
+    assert new() < before < total
     resumed = begin(world, change)
     try:
+        eventually(lambda: sent() > before, 60, poll_s=0.2, about="the rest to be sent")
+        assert new() < before
+        world.vendor.misbehave({"kind": "well"})
         words, _ = resumed.communicate(timeout=90)
     finally:
         resumed.kill()
@@ -82,10 +68,10 @@ def test_what_a_bad_version_sent_is_corrected_by_a_replay_that_is_killed_half_wa
     path = world.write_subscription()
     path.write_text(path.read_text().replace("{{ data.number }}", "v{{ data.number }}"))
     world.backbone("subscription", "attach", name, "--apply", "--yes")
-    last = said(world, "replay", name, "--from", "earliest", "--only", "changed")
+    last = world.answer("replay", name, "--from", "earliest", "--only", "changed")
     assert "5 events delivered again" in " ".join(last["summary"])  # the last of each key: the others are superseded
-    words = ("replay", name, "--from", "earliest", "--only", "changed", "--allow-stale", "--rate", "6/s")
-    plan = said(world, *words)
+    words = ("replay", name, "--from", "earliest", "--only", "changed", "--allow-stale", "--rate", "4/s")
+    plan = world.answer(*words)
     assert "40 events delivered again" in " ".join(plan["summary"])
     killed_and_resumed(world, plan["id"], asked, 40)
 
@@ -97,10 +83,10 @@ def test_what_a_bad_version_sent_is_corrected_by_a_replay_that_is_killed_half_wa
              first_applications(world).items()}  # fmt: skip
     assert {len(traces) for traces in order.values()} == {8}
     assert world.committed() == place
-    shown = said(world, "change", "show", plan["id"])
+    shown = world.answer("change", "show", plan["id"])
     assert (shown["state"], shown["after"]["sent"], shown["after"]["waiting"]) == ("applied", 40, 0)
     assert shown["after"]["outcomes"] == {"delivered": 40}
-    receipts = said(world, "receipt", "list", "--change", plan["id"], "--limit", "100")
+    receipts = world.answer("receipt", "list", "--change", plan["id"], "--limit", "100")
     assert {one["outcome"] for one in receipts} == {"delivered"}
     assert len(receipts) == 40
 
@@ -115,7 +101,7 @@ def test_a_redrive_that_is_killed_half_way_delivers_each_event_once_in_the_order
     eventually(world.letters, 60, about="the poisoned event set aside")
     world.publish(19, keys=1)
     eventually(lambda: len(world.letters()) == 20, 60, about="the events behind it parked")
-    plan = said(world, "deadletter", "redrive", name, "--all", "--rate", "4/s")
+    plan = world.answer("deadletter", "redrive", name, "--all", "--rate", "2/s")
     killed_and_resumed(world, plan["id"], set(world.applications()), 20)
     assert world.letters() == []
     assert world.contacts() == {f"{world.thing}-0": "20"}

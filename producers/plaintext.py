@@ -17,7 +17,8 @@ def of_kafka(settings: Mapping[str, Any]) -> str | None:
     if issuer is not None:
         return issuer
     protocol = str(settings.get("security.protocol", "plaintext")).upper()
-    servers = [server.strip() for server in str(settings.get("bootstrap.servers", "")).split(",") if server.strip()]
+    named = ",".join(str(settings.get(name, "")) for name in ("bootstrap.servers", "metadata.broker.list"))
+    servers = [server.strip() for server in named.split(",") if server.strip()]
     away = [server for server in servers if not is_here(_host(server))]
     if protocol not in ("PLAINTEXT", "SASL_PLAINTEXT") or not away:
         return None
