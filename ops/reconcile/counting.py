@@ -161,9 +161,7 @@ class Accounting:
             return
         counted = sum(link.counts.values())
         if tally.published > counted:
-            account.findings.append(
-                Finding("unaccounted", link.start, link.end, tally.published - counted)
-            )
+            account.findings.append(Finding("unaccounted", link.start, link.end, tally.published - counted))
         elif tally.published < counted:
             account.findings.append(Finding("overcounted", link.start, link.end, counted - tally.published))
         else:
