@@ -174,8 +174,8 @@ class ReadsBack(Protocol):
 
     async def read_back(self, wanted: Sequence[Delivery]) -> Sequence[Kept | Rejected | None] | Unavailable:
         """What the vendor has of each delivery's entity: same length, same order. None: nothing is there; Rejected: of
-        this one it cannot be said. Never empty, at most ``batch_max``, one action, distinct entities. Unavailable: could
-        not be asked now. Bounded in time, applies nothing."""
+        this one it cannot be said. Never empty, at most ``batch_max``, one action, distinct entities. Unavailable:
+        could not be asked now. Bounded in time, applies nothing."""
         ...
 
 

@@ -15,9 +15,9 @@ _PREFIX = "inbox-"
 
 InboxKind: TypeAlias = Literal["redrive", "replay", "repair", "discarded", "erased", "erase"]
 """``redrive``: a dead letter again; ``replay``: what was read before, again; ``repair``: what reconciling found
-missing or different; ``discarded``: nothing is sent, the dead letter of the origin was closed by a person; ``erased``: the same,
-because the person it is about was erased; ``erase``: the vendor is asked to erase what it got (``consumers.erasure``)
-in the lane of the event at the origin."""
+missing or different; ``discarded``: nothing is sent, the dead letter of the origin was closed by a person; ``erased``:
+the same, because the person it is about was erased; ``erase``: the vendor is asked to erase what it got
+(``consumers.erasure``) in the lane of the event at the origin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,7 +256,7 @@ class HubSpot:
         query = {"limit": str(LIST_PAGE), "properties": self._unique, "archived": "false"}
         if after:
             query["after"] = after
-        result = await self._request("GET", f"{self._contacts}?{urlencode(query)}", None)
+        result = await self._request("GET", f"{self._contacts}?{urlencode(query)}", None, self._contacts)
         return result if isinstance(result, Unavailable) else classify_listed(result, self._unique)
 
     async def check(self) -> Outcome:
@@ -277,20 +277,24 @@ class HubSpot:
             await self._tokens.close()
         await self._transport.close()
 
-    async def _request(self, method: str, path: str, body: bytes | None) -> Result | Unavailable:
+    async def _request(
+        self, method: str, path: str, body: bytes | None, template: str | None = None
+    ) -> Result | Unavailable:
         """Ask with a token that works; after a 401 once more with a new one. Unavailable: there is no token."""
         if self._tokens is None:
-            result = await self._transport.request(method, path, body=body)
+            result = await self._transport.request(method, path, body=body, template=template)
         else:
             token = await self._tokens.current()
             if isinstance(token, Unavailable):
                 return token
-            result = await self._transport.request(method, path, body=body, headers=_bearer(token))
+            result = await self._transport.request(method, path, body=body, headers=_bearer(token), template=template)
             if isinstance(result, Answer) and result.status == 401:
                 token = await self._tokens.renew(token)
                 if isinstance(token, Unavailable):
                     return token
-                result = await self._transport.request(method, path, body=body, headers=_bearer(token))
+                result = await self._transport.request(
+                    method, path, body=body, headers=_bearer(token), template=template
+                )
         if isinstance(result, Answer):
             self._answered = result.headers
             self.pause_until = pause_until(self.pause_until, quota_wait(result))

@@ -8,7 +8,7 @@ of each record is held against what the workers counted when they committed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
@@ -26,15 +26,15 @@ Stage: TypeAlias = Literal[
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 """``waiting``: not behind the committed position. ``twice``: the same event was published again, and the receipt is
 about the other place. ``not_known``: older than the ledger. ``receipt_missing``: a route wants it, it is behind, and
-neither a receipt nor a letter says what became of it. ``letter_missing``: its receipt says that it became a dead letter,
-and neither is that open nor was it closed by anything."""
+neither a receipt nor a letter says what became of it. ``letter_missing``: its receipt says that it became a dead
+letter, and neither is that open nor was it closed by anything."""
 Found: TypeAlias = Literal["receipt_missing", "letter_missing", "unaccounted", "overcounted"]
 FOUND: Final[tuple[Found, ...]] = get_args(Found)
 """What does not add up. ``unaccounted``: a commit passed records that no worker has counted; ``overcounted``: more were
 counted than there are."""
 Wants: TypeAlias = Literal["yes", "no", "erased"]
-"""What the attached version makes of a record: a delivery (or it cannot: a letter), nothing, or it is about a person who
-was erased."""
+"""What the attached version makes of a record: a delivery (or it cannot: a letter), nothing, or it is about a person
+who was erased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,12 @@ class Seen:
     told: Sequence[StoredReceipt] = ()
     letter: bool = False
     knows: bool = True
+
+
+_SKIPPED: Final[Mapping[str, Stage]] = {
+    "merged": "merged", "expired": "expired", "erased": "erased", "discarded": "discarded",
+}  # fmt: skip
+_UNTOLD: Final[Mapping[Wants, Stage]] = {"yes": "receipt_missing", "no": "not_ours", "erased": "erased"}
 
 
 def stage_of(one: Seen) -> Stage:
@@ -65,14 +71,13 @@ def stage_of(one: Seen) -> Stage:
                 return "delivered"
             if last.outcome != "skipped":
                 return "letter_missing"
-            reason = last.reason
-            return reason if reason in ("merged", "expired", "erased", "superseded", "discarded") else "superseded"  # type: ignore[return-value]
+            return _SKIPPED.get(last.reason or "", "superseded")
         case "failed":
             return "twice"
         case "not_known" if one.wants == "yes":
             return "not_known"
         case _:
-            return {"yes": "receipt_missing", "no": "not_ours", "erased": "erased"}[one.wants]  # type: ignore[return-value]
+            return _UNTOLD[one.wants]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ class Accounting:
         is_told = any(receipt.origin == one.origin for receipt in one.told)
         account.unwanted += is_told and one.wants == "no"
         if stage in ("receipt_missing", "letter_missing"):
-            account.findings.append(Finding(stage, offset, offset + 1))  # type: ignore[arg-type]
+            account.findings.append(Finding(stage, offset, offset + 1))
         if self._link is not None and offset >= self._link.start:
             tally = self._tally
             tally.published += 1

@@ -625,8 +625,8 @@ async def test_our_contacts_are_listed_page_by_page_and_those_of_others_are_not(
     ("result", "reason"),
     [
         (Lost("timeout"), "timeout"), (NotSent("dns"), "dns"), (answer(200, []), "not_understood"),
-        (answer(200, {"results": 1}), "not_understood"), (answer(401, {}), "unauthorized"), (answer(503, b""), "unavailable"),
-        (answer(400, {}), "refused"), (answer(500, {}), "server_error"),
+        (answer(200, {"results": 1}), "not_understood"), (answer(401, {}), "unauthorized"),
+        (answer(503, b""), "unavailable"), (answer(400, {}), "refused"), (answer(500, {}), "server_error"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_says_so_and_is_never_taken_for_missing(result: Any, reason: str) -> None:
