@@ -151,6 +151,17 @@ class Accounting:
             tally.named += stage == "receipt_missing"
         return stage
 
+    def amend(self, one: Seen, stage: Stage, again: Seen) -> None:
+        """A record that was given, and had come to ``stage``, looked at once more before the end."""
+        new, offset, account = stage_of(again), one.origin.offset, self.account
+        if new != stage:
+            account.stages[stage] -= 1
+            account.stages[new] += 1
+            account.findings = [
+                found for found in account.findings
+                if (found.kind, found.start, found.end) != (stage, offset, offset + 1)
+            ]  # fmt: skip
+
     def end(self) -> Account:
         """All records were given."""
         while self._link is not None:
