@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from ops.changes.past import ending
@@ -32,6 +32,8 @@ Found: TypeAlias = Literal["receipt_missing", "letter_missing", "unaccounted", "
 FOUND: Final[tuple[Found, ...]] = get_args(Found)
 """What does not add up. ``unaccounted``: a commit passed records that no worker has counted; ``overcounted``: more were
 counted than there are."""
+NAMED_MAX: Final = 10_000
+"""So many records of a partition that do not add up are named one by one."""
 Wants: TypeAlias = Literal["yes", "no", "erased"]
 """What the attached version makes of a record: a delivery (or it cannot: a letter), nothing, or it is about a person
 who was erased."""
@@ -141,8 +143,8 @@ class Accounting:
         account.stages[stage] += 1
         is_told = any(receipt.origin == one.origin for receipt in one.told)
         account.unwanted += is_told and one.wants == "no"
-        if stage in ("receipt_missing", "letter_missing"):
-            account.findings.append(Finding(stage, offset, offset + 1))
+        if stage == "receipt_missing" or stage == "letter_missing":
+            self._name(stage, offset)
         if self._link is not None and offset >= self._link.start:
             tally = self._tally
             tally.published += 1
@@ -150,6 +152,15 @@ class Accounting:
             tally.twice += stage == "twice"
             tally.named += stage == "receipt_missing"
         return stage
+
+    def _name(self, kind: Found, offset: int) -> None:
+        """One by one, as long as that is bounded; of more, where they lie."""
+        findings = self.account.findings
+        last = findings[-1] if findings else None
+        if len(findings) < NAMED_MAX or last is None or last.kind != kind:
+            findings.append(Finding(kind, offset, offset + 1))
+        else:
+            findings[-1] = replace(last, end=offset + 1, count=last.count + 1)
 
     def amend(self, one: Seen, stage: Stage, again: Seen) -> None:
         """A record that was given, and had come to ``stage``, looked at once more before the end."""

@@ -104,7 +104,8 @@ class Reading:
 
     def run(self, progress: Progress) -> Read:
         """Read it all."""
-        for records in read_spans(self._app, {place: [span] for place, span in self._spans.places.items()}):
+        spans = {place: [(low, high)] for place, (low, high) in self._spans.places.items() if low < high}
+        for records in read_spans(self._app, spans):
             for at in range(0, len(records), AT_ONCE):
                 self._take(records[at : at + AT_ONCE])
             progress.advance(len(records))

@@ -8,6 +8,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,6 +159,15 @@ def test_a_receipt_lost_of_what_no_route_wants_any_more_is_counted_in_its_range(
     found = accounting.end()
     assert found.findings == [Finding("receipt_missing", 0, 3, 1)]
     assert (found.unwanted, found.stages["delivered"], found.stages["not_ours"]) == (1, 1, 2)
+
+
+def test_what_is_lost_by_the_thousands_is_named_by_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.reconcile.counting.NAMED_MAX", 3)
+    accounting = Accounting(0, 9, [])
+    for offset in range(9):
+        accounting.add(Seen(Origin("t", 0, offset), behind=True, wants="yes"))
+    found = accounting.end().findings
+    assert [(one.start, one.end, one.count) for one in found] == [(0, 1, 1), (1, 2, 1), (2, 9, 7)]
 
 
 def test_after_a_rewind_a_range_that_lies_over_another_is_not_added_to_it() -> None:
