@@ -14,10 +14,10 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from connectors.breaker import Circuit
 from connectors.connector import (
@@ -25,8 +25,12 @@ from connectors.connector import (
     ConnectorType,
     Delivered,
     Delivery,
+    JsonValue,
+    Kept,
     LookedUp,
     Outcome,
+    Page,
+    Rejected,
     Unavailable,
     Unknown,
 )
@@ -37,6 +41,7 @@ from connectors.succession import Succession
 
 __all__ = ["IN_FLIGHT", "Connection", "ConnectionState", "ConnectionView", "Seat"]
 
+T = TypeVar("T")
 IN_FLIGHT = 256
 """Deliveries in flight on a connection at most where no ``concurrency`` is set, batches counted by what they may
 hold."""
@@ -144,14 +149,32 @@ class Seat:
     async def look_up(self, delivery: Delivery) -> LookedUp:
         """Ask the vendor whether it has the delivery, in a place taken with ``try_enter`` (``leave`` follows). Bounded
         in time, never an exception."""
+        return await self._asked("look_up", lambda connector: connector.look_up(delivery))
+
+    async def read_back(self, wanted: Sequence[Delivery]) -> Sequence[Kept | Rejected | None] | Unavailable:
+        """Ask what the vendor has of them (``ReadsBack``), in a place taken as for ``look_up``. Always one answer each
+        or Unavailable; bounded in time, never an exception."""
+        found = await self._asked("read_back", lambda connector: connector.read_back(wanted))
+        if not isinstance(found, Unavailable) and len(found) != len(wanted):
+            return Unavailable("read_back_wrong_length")
+        return found
+
+    async def list_ours(self, about: Mapping[str, JsonValue], after: str) -> Page | Unavailable:
+        """A page of what is ours at the vendor (``ListsOurs``), in a place taken as for ``look_up``. Bounded in time,
+        never an exception."""
+        return await self._asked("list_ours", lambda connector: connector.list_ours(about, after))
+
+    async def _asked(self, what: str, ask: Callable[[Any], Awaitable[T]]) -> T | Unavailable:
+        """A question that applies nothing."""
         entry, connection = self._entered.popleft(), self._connection
         began = connection._clock()
-        found: LookedUp = None
+        found: T | Unavailable | None = None
         try:
-            found = await connection._look_up(delivery)
+            found = await connection._ask(what, ask)
         finally:
             self._called.append(entry)
-            connection._learn(entry, [Delivered() if found is None else found], began, delivered=0)
+            outcome = found if isinstance(found, Rejected | Unavailable) else Delivered()
+            connection._learn(entry, [outcome], began, delivered=0)
         return found
 
     def close(self) -> None:
@@ -397,15 +420,15 @@ class Connection:
             return [Unknown("connector_wrong_length")] * len(batch)
         return [_with_old_credentials(one) for one in outcomes] if self._succession.is_over(turn) else outcomes
 
-    async def _look_up(self, delivery: Delivery) -> LookedUp:
+    async def _ask(self, what: str, ask: Callable[[Any], Awaitable[T]]) -> T | Unavailable:
         turn = self._succession.begin()
         try:
             with self._deadlines.bound():
-                found: LookedUp = await turn.connector.look_up(delivery)
+                found = await ask(turn.connector)
         except TimeoutError:
-            return Unavailable("look_up_timeout")
+            return Unavailable(f"{what}_timeout")
         except Exception as error:  # noqa: BLE001 - its words may hold payload; its type is kept
-            return Unavailable(f"look_up_raised_{type(error).__name__}")
+            return Unavailable(f"{what}_raised_{type(error).__name__}")
         finally:
             self._succession.end(turn)
         if isinstance(found, Unavailable) and self._succession.is_over(turn):

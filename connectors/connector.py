@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -159,6 +159,55 @@ class LooksUp(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """One thing as the vendor has it now, as far as a delivery speaks of it. ``asked`` are the delivery's fields in the
+    form in which this vendor keeps them, ``found`` the same fields as they stand there: equal where the vendor has what
+    was asked. Both hold plain JSON values. ``reference`` is the vendor's own id, for a person to find it."""
+
+    asked: Mapping[str, JsonValue]
+    found: Mapping[str, JsonValue]
+    reference: str | None = None
+
+
+class ReadsBack(Protocol):
+    """What a connector also can whose type says ``read_back=True``."""
+
+    async def read_back(self, wanted: Sequence[Delivery]) -> Sequence[Kept | Rejected | None] | Unavailable:
+        """What the vendor has of each delivery's entity: same length, same order. None: nothing is there; Rejected: of
+        this one it cannot be said. Never empty, at most ``batch_max``, one action, distinct entities. Unavailable:
+        could not be asked now. Bounded in time, applies nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One of our things at the vendor. ``origin``: the event that wrote it last, where the vendor knows; ``made_at``:
+    when it was made there, where that is known."""
+
+    entity: str
+    reference: str | None = None
+    origin: Origin | None = None
+    made_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of our things; ``after`` continues the list, None: these were the last."""
+
+    found: Sequence[Listed]
+    after: str | None
+
+
+class ListsOurs(Protocol):
+    """What a connector also can whose type says ``list_ours=True``: it can tell its own things from others'."""
+
+    async def list_ours(self, about: Mapping[str, JsonValue], after: str) -> Page | Unavailable:
+        """A page of everything there that deliveries have made, and nothing else; ``about`` are the fields of
+        ``Action.about``. It begins at the beginning with ``after`` empty. Bounded in time, applies nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Idempotency:
     """What the vendor does with the same delivery twice: ``replay_key`` and ``dedupe_id`` remember a key for
     ``ttl``, ``upsert`` writes the same thing again, ``none`` does it again."""
@@ -222,7 +271,8 @@ class ConnectorType:
     deliveries (sql: the DDL); it blocks, changes nothing, raises BackboneError. None where there is nothing to say.
     ``answered(status, after)`` is the connector's own classification of an HTTP status (with a Retry-After) for one
     delivery alone, without a body; the tests in subscription files use it. None: as HTTP says.
-    ``check`` and ``look_up`` say that its connectors fulfil ``Checks`` and ``LooksUp``.
+    ``check``, ``look_up``, ``read_back`` and ``list_ours`` say that its connectors fulfil ``Checks``, ``LooksUp``,
+    ``ReadsBack`` (of its actions that are upserts) and ``ListsOurs``.
     Importing the module that holds it must be cheap: heavy imports belong inside ``open`` and ``fake``.
     """
 
@@ -242,6 +292,8 @@ class ConnectorType:
     answered: Callable[[int, timedelta | None], Outcome] | None = None
     check: bool = False
     look_up: bool = False
+    read_back: bool = False
+    list_ours: bool = False
 
     def configured(self, table: Mapping[str, JsonValue]) -> ConnectorType:
         """This type with its actions as one connection has them. ``table`` is ``[connections.NAME]`` as written in

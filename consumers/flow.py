@@ -569,6 +569,8 @@ class Flow:
                 self._skip(work, "superseded")
                 return False
             work.delivery = left
+        if order.as_of is not None:
+            work.delivery = replace(work.delivery, sequence=order.as_of)
         return True
 
     def _expired(self, work: Work) -> bool:

@@ -15,9 +15,9 @@ _PREFIX = "inbox-"
 
 InboxKind: TypeAlias = Literal["redrive", "replay", "repair", "discarded", "erased", "erase"]
 """``redrive``: a dead letter again; ``replay``: what was read before, again; ``repair``: what reconciling found
-missing; ``discarded``: nothing is sent, the dead letter of the origin was closed by a person; ``erased``: the same,
-because the person it is about was erased; ``erase``: the vendor is asked to erase what it got (``consumers.erasure``)
-in the lane of the event at the origin."""
+missing or different; ``discarded``: nothing is sent, the dead letter of the origin was closed by a person; ``erased``:
+the same, because the person it is about was erased; ``erase``: the vendor is asked to erase what it got
+(``consumers.erasure``) in the lane of the event at the origin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class InboxOrder:
     """Why a record comes again. ``timestamp`` (ms) and its type are the origin's; ``revision`` is empty unless the
     change means to send something different; ``omit`` are body fields that newer deliveries have sent since;
     ``redrives`` counts how often the letter was redriven before; ``allow_stale``: it is sent however old it is.
+    ``as_of``: what it says still held when the event there, the newest about its entity, was published; it is delivered
+    as of that one, so that a vendor's guard against late older writes lets a repair pass.
 
     Of an erasure: ``number`` tells it from the others of its change, ``sealed`` is what is asked, and ``letter`` is the
     id of its dead letter, if it became one before."""
@@ -41,6 +43,7 @@ class InboxOrder:
     number: int = 0
     sealed: str = ""
     letter: Origin | None = None
+    as_of: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ def inbox_record(order: InboxOrder, record: Record, *, partitions: int, grown: b
         add("sealed", order.sealed)
     if order.letter is not None:
         add("letter", str(order.letter))
+    if order.as_of is not None:
+        add("as-of", str(order.as_of))
     partition = order.origin.partition
     if grown and record.key is not None:
         partition = murmur2(record.key) % partitions
@@ -109,6 +114,7 @@ def parse_inbox(record: Record) -> tuple[InboxOrder, Record] | None:
             number=int(ours.get("number", "0")),
             sealed=ours.get("sealed", ""),
             letter=_origin(ours["letter"]) if "letter" in ours else None,
+            as_of=_origin(ours["as-of"]) if "as-of" in ours else None,
         )
     except (KeyError, ValueError):
         return None

@@ -85,6 +85,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Change, and change back": {
         "replay": Entry("ops.commands.replay:replay", "Deliver past events again, to one subscription (a change)."),
         "rewind": Entry("ops.commands.rewind:rewind", "Read again from an earlier place (a change)."),
+        "reconcile": Entry("ops.commands.reconcile:reconcile", "Compare topics, ledger and vendor; repair (a change)."),
         "erase": Entry("ops.commands.erase:erase", "Have vendors erase what they got about a person (a change)."),
         "apply": Entry("ops.commands.apply:apply", "Do a planned change."),
         "undo": Entry("ops.commands.undo:undo", "Take a change back."),

@@ -22,7 +22,7 @@ ROLES: Mapping[Role, str] = {
     "worker": "`backbone run NAME`: the subscriptions",
     "ledger": "`backbone run ledger`: the receipts as a database",
     "monitor": "`backbone monitor`, `lag`, `status`, `doctor`, `catalog`: looks at everything, changes nothing",
-    "operator": "attaches, rewinds, redrives, replays, erases, pauses, registers; everything the monitor does",
+    "operator": "attaches, rewinds, redrives, replays, repairs, erases, pauses, registers; everything the monitor does",
     "analyst": "`backbone subscription preview`, `event tail`, `get`, `find`: reads events, changes nothing",
 }
 CLUSTER = "kafka-cluster"
@@ -88,7 +88,7 @@ def _worker(role: Role, readers: Mapping[str, Iterable[str]]) -> Iterator[Permis
         yield Permission(role, "group", name, (READ,), "be a member and commit")
         for topic in sorted(set(topics)):
             yield Permission(role, "topic", topic, (READ,), "read events")
-        yield Permission(role, "topic", f"{name}.inbox", (READ,), "read what is redriven and replayed")
+        yield Permission(role, "topic", f"{name}.inbox", (READ,), "read what is redriven, replayed and repaired")
         yield Permission(role, "topic", f"{name}.dead", (READ, WRITE), "set aside; know what is parked")
 
 
@@ -126,7 +126,7 @@ def _operator(topics: Iterable[str], readers: Mapping[str, Iterable[str]]) -> It
     yield Permission("operator", "topic", "backbone.audit", (READ, WRITE), "the record of every change")
     for name in sorted(readers):
         # a change that was cut asks the inbox what it has sent
-        inbox = "redrive, replay, erase, and what of it still waits; more partitions"
+        inbox = "redrive, replay, repair, erase, and what of it still waits; more partitions"
         yield Permission("operator", "topic", f"{name}.inbox", (READ, WRITE, "Alter"), inbox)
         yield Permission(
             "operator", "topic", f"{name}.dead", (WRITE, "Alter"), "discard, set aside, erase; more partitions"

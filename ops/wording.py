@@ -61,7 +61,7 @@ def duration(value: timedelta) -> str:
 
 _COMMAND = re.compile(
     r"\bbackbone (?=(?:status|lag|monitor|trace|receipt|deadletter|doctor|event|topic|subscription|connection|run"
-    r"|rewind|replay|apply|undo|change|erase)\b|schema (?:register|check --registry)\b"
+    r"|rewind|replay|reconcile|apply|undo|change|erase)\b|schema (?:register|check --registry)\b"
     r"|catalog (?:list|show|dependencies|personal-data)\b)"
 )
 

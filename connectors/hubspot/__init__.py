@@ -62,4 +62,6 @@ CONNECTOR = ConnectorType(
     answered=_answered,
     actions_for=actions_for,
     check=True,
+    read_back=True,
+    list_ours=True,
 )

@@ -69,7 +69,18 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
+from connectors.connector import (
+    Delivered,
+    Delivery,
+    Kept,
+    Listed,
+    Outcome,
+    Page,
+    Rejected,
+    RetryLater,
+    Unavailable,
+    Unknown,
+)
 from connectors.hubspot.actions import ERASE, LIFECYCLE_STAGES, PROPERTY
 from connectors.hubspot.settings import HubSpotSettings
 from connectors.token import Fresh, Tokens
@@ -112,10 +123,12 @@ PERMANENT = frozenset(
 NOT_ASKED = Unavailable("not_asked", scope="entity", limited=True)
 PURGE_PATH = "/crm/v3/objects/contacts/gdpr-delete"
 """Documented under this version alone."""
+LIST_PAGE = 100
 CHECK_PATH = "/account-info/v3/details"
 TOKEN_PATH = "/oauth/v1/token"
 TOKEN = re.compile(r"[!-~]{1,4096}\Z")
 TOKEN_SECONDS_MAX = 86_400.0
+NUMBER = re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?\Z")
 CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}\Z")
 CORRELATION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
@@ -217,6 +230,35 @@ class HubSpot:
             return unanswered(result)
         return Delivered(number) if result.status == 204 else _whole_call(result, result.json(), alone=True)
 
+    async def read_back(self, wanted: Sequence[Delivery]) -> Sequence[Kept | Rejected | None] | Unavailable:
+        """The contacts as HubSpot has them, in one call."""
+        wired = [wire_properties(delivery) for delivery in wanted]
+        names = sorted({name for one in wired if not isinstance(one, Rejected) for name in one})
+        asked = {
+            "properties": sorted({self._unique, *names}),
+            "propertiesWithHistory": [],
+            "idProperty": self._unique,
+            "inputs": [
+                {"id": delivery.entity}
+                for delivery, one in zip(wanted, wired, strict=True)
+                if not isinstance(one, Rejected)
+            ],
+        }
+        if not asked["inputs"]:
+            return [one for one in wired if isinstance(one, Rejected)]
+        result = await self._request("POST", f"{self._contacts}/batch/read", as_json(asked))
+        if isinstance(result, Unavailable):
+            return result
+        return classify_kept(result, wanted, wired, self._unique)
+
+    async def list_ours(self, about: Mapping[str, Any], after: str) -> Page | Unavailable:
+        """A page of the account's contacts, those that have our unique property."""
+        query = {"limit": str(LIST_PAGE), "properties": self._unique, "archived": "false"}
+        if after:
+            query["after"] = after
+        result = await self._request("GET", f"{self._contacts}?{urlencode(query)}", None, self._contacts)
+        return result if isinstance(result, Unavailable) else classify_listed(result, self._unique)
+
     async def check(self) -> Outcome:
         """Ask for the account's own details: any credential that works may."""
         result = await self._request("GET", CHECK_PATH, None)
@@ -235,20 +277,24 @@ class HubSpot:
             await self._tokens.close()
         await self._transport.close()
 
-    async def _request(self, method: str, path: str, body: bytes | None) -> Result | Unavailable:
+    async def _request(
+        self, method: str, path: str, body: bytes | None, template: str | None = None
+    ) -> Result | Unavailable:
         """Ask with a token that works; after a 401 once more with a new one. Unavailable: there is no token."""
         if self._tokens is None:
-            result = await self._transport.request(method, path, body=body)
+            result = await self._transport.request(method, path, body=body, template=template)
         else:
             token = await self._tokens.current()
             if isinstance(token, Unavailable):
                 return token
-            result = await self._transport.request(method, path, body=body, headers=_bearer(token))
+            result = await self._transport.request(method, path, body=body, headers=_bearer(token), template=template)
             if isinstance(result, Answer) and result.status == 401:
                 token = await self._tokens.renew(token)
                 if isinstance(token, Unavailable):
                     return token
-                result = await self._transport.request(method, path, body=body, headers=_bearer(token))
+                result = await self._transport.request(
+                    method, path, body=body, headers=_bearer(token), template=template
+                )
         if isinstance(result, Answer):
             self._answered = result.headers
             self.pause_until = pause_until(self.pause_until, quota_wait(result))
@@ -353,6 +399,123 @@ def classify_read(result: Result, asked: Sequence[Delivery], unique_property: st
         properties = item.get("properties") if isinstance(item, dict) else None
         if isinstance(properties, dict) and isinstance(item.get("id"), str):
             numbers[str(properties.get(unique_property))] = item["id"]
+    missing = _not_found(document)
+    gone = Delivered(note="was_not_there")
+    return [numbers.get(one.entity) or (gone if one.entity in missing else Unknown("no_result")) for one in asked]
+
+
+def _not_read(result: Result) -> Unavailable:
+    """Why there is nothing to read in an answer."""
+    outcome = unanswered(result) if not isinstance(result, Answer) else _whole_call(result, result.json(), alone=True)
+    if isinstance(outcome, Unavailable):
+        return outcome
+    return Unavailable(getattr(outcome, "reason", "not_understood"))  # asking again does no harm
+
+
+def classify_kept(
+    result: Result,
+    wanted: Sequence[Delivery],
+    wired: Sequence[Mapping[str, str] | Rejected],
+    unique_property: str,
+) -> list[Kept | Rejected | None] | Unavailable:
+    """What HubSpot has of each contact that was asked for; ``wired`` is what the deliveries would send."""
+    document = result.json() if isinstance(result, Answer) and result.status in (200, 207) else None
+    if not isinstance(document, dict) or not isinstance(document.get("results"), list):
+        return _not_read(result)
+    there: dict[str, Mapping[str, Any]] = {}
+    for item in document["results"]:
+        properties = item.get("properties") if isinstance(item, dict) else None
+        if isinstance(properties, dict) and isinstance(properties.get(unique_property), str):
+            there[properties[unique_property]] = item
+    missing = _not_found(document)
+    found: list[Kept | Rejected | None] = []
+    for delivery, one in zip(wanted, wired, strict=True):
+        item = there.get(delivery.entity, {})
+        if isinstance(one, Rejected):
+            found.append(one)
+        elif item:
+            pairs = {name: kept_value(name, delivery.body[name], sent, item["properties"].get(name))
+                     for name, sent in one.items()}  # fmt: skip
+            reference = item.get("id")
+            found.append(
+                Kept(
+                    {name: asked for name, (asked, _) in pairs.items()},
+                    {name: held for name, (_, held) in pairs.items()},
+                    reference if isinstance(reference, str) else None,
+                )
+            )
+        else:
+            found.append(None if delivery.entity in missing else Rejected("no_result"))
+    return found
+
+
+def kept_value(name: str, value: object, sent: str, found: object) -> tuple[str, str]:
+    """A value as it was sent and as HubSpot has it, the same text where HubSpot only writes it otherwise."""
+    held = found if isinstance(found, str) else ""
+    if name == "email":
+        return sent.lower(), held.lower()
+    if name == "lifecyclestage" and sent in LIFECYCLE_STAGES and held in LIFECYCLE_STAGES:
+        # a later stage stays as it is, as HubSpot documents: that is what was asked
+        return (held, held) if LIFECYCLE_STAGES.index(sent) <= LIFECYCLE_STAGES.index(held) else (sent, held)
+    same = False
+    match value:
+        case bool():
+            same = held.lower() == sent
+        case int() | float() | Decimal():
+            same = _is_number(held) and Decimal(held) == Decimal(sent)
+        case datetime():
+            moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+            same = _milliseconds(held) == int(moment.timestamp() * 1000)
+        case date():
+            midnight = datetime(value.year, value.month, value.day, tzinfo=UTC)
+            same = held == sent or _milliseconds(held) == int(midnight.timestamp() * 1000)
+        case list() | tuple():
+            same = sorted(held.split(";")) == sorted(sent.split(";"))
+    return (held, held) if same else (sent, held)
+
+
+def _is_number(text: str) -> bool:
+    return NUMBER.match(text) is not None
+
+
+def _milliseconds(text: str) -> int | None:
+    """A time as HubSpot writes it: ISO 8601, or milliseconds since the epoch."""
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 16:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else int(moment.timestamp() * 1000)
+
+
+def classify_listed(result: Result, unique_property: str) -> Page | Unavailable:
+    """The contacts of a page that have the unique property, and where the list goes on."""
+    document = result.json() if isinstance(result, Answer) and result.status == 200 else None
+    if not isinstance(document, dict) or not isinstance(document.get("results"), list):
+        return _not_read(result)
+    found = []
+    for item in document["results"]:
+        properties = item.get("properties") if isinstance(item, dict) else None
+        entity = properties.get(unique_property) if isinstance(properties, dict) else None
+        if isinstance(entity, str) and entity:
+            made = _milliseconds(str(item.get("createdAt", "")))
+            reference = item.get("id")
+            found.append(
+                Listed(
+                    entity,
+                    reference if isinstance(reference, str) else None,
+                    made_at=None if made is None else datetime.fromtimestamp(made / 1000, UTC),
+                )
+            )
+    paging = document.get("paging")
+    next_ = paging.get("next") if isinstance(paging, dict) else None
+    after = next_.get("after") if isinstance(next_, dict) else None
+    return Page(found, after if isinstance(after, str) and after else None)
+
+
+def _not_found(document: Mapping[str, Any]) -> set[str]:
+    """The ids of a batch read that no contact has."""
     missing: set[str] = set()
     errors = document.get("errors")
     for error in errors if isinstance(errors, list) else []:
@@ -360,8 +523,7 @@ def classify_read(result: Result, asked: Sequence[Delivery], unique_property: st
             context = error.get("context")
             ids = context.get("ids") if isinstance(context, dict) else None
             missing.update(one for one in (ids if isinstance(ids, list) else []) if isinstance(one, str))
-    gone = Delivered(note="was_not_there")
-    return [numbers.get(one.entity) or (gone if one.entity in missing else Unknown("no_result")) for one in asked]
+    return missing
 
 
 def _whole_call(answer: Answer, document: Any, *, alone: bool) -> Outcome:

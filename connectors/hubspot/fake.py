@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -270,13 +270,16 @@ class HubSpotFake:
         try:
             document = json.loads(request.body)
             ids = [str(item["id"]) for item in document["inputs"]]
-        except (ValueError, TypeError, KeyError):
+            names = [str(name) for name in document.get("properties", [])]
+        except (ValueError, TypeError, KeyError, AttributeError):
             return _error(400, "VALIDATION_ERROR", "Invalid input JSON")
+        if len(ids) > BATCH_MAX:
+            return _error(400, "VALIDATION_ERROR", f"The maximum batch size is {BATCH_MAX}")
         name = document.get("idProperty") or "hs_object_id"
         found = [self._by_unique.get((name, one)) for one in ids]
         missing = [one for one, contact in zip(ids, found, strict=True) if contact is None]
         now = _now()
-        results = [_public(contact) for contact in found if contact is not None]
+        results = [_selected(contact, names) for contact in found if contact is not None]
         answer: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
         if missing:
             error = {
@@ -300,7 +303,8 @@ class HubSpotFake:
             return _error(400, "VALIDATION_ERROR", "limit is 1 to 100")
         first, end = int(after), int(after) + int(limit)
         contacts = list(self._by_id.values())
-        document: dict[str, Any] = {"results": [_public(contact) for contact in contacts[first:end]]}
+        names = [name for name in request.query.get("properties", "").split(",") if name]
+        document: dict[str, Any] = {"results": [_selected(contact, names) for contact in contacts[first:end]]}
         if end < len(contacts):
             document["paging"] = {"next": {"after": str(end), "link": f"?after={end}"}}
         return json_reply(200, document)
@@ -361,6 +365,14 @@ def _public(contact: Contact) -> dict[str, Any]:
         "updatedAt": contact.updated,
         "archived": False,
     }
+
+
+def _selected(contact: Contact, names: Sequence[str]) -> dict[str, Any]:
+    """The contact with the properties that were asked for, null where it has none, and those that HubSpot always
+    gives."""
+    always = {"hs_object_id": contact.id, "createdate": contact.created, "lastmodifieddate": contact.updated}
+    asked = {name: contact.properties.get(name) for name in names}
+    return _public(contact) | {"properties": asked | always}
 
 
 def _now() -> str:

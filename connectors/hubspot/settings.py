@@ -56,7 +56,7 @@ class HubSpotSettings(BaseModel):
 
 DEPENDENCY: Mapping[str, str] = {
     "vendor": "HubSpot",
-    "api": "CRM objects: contacts, batch upsert, batch read, GDPR deletion",
+    "api": "CRM objects: contacts, batch upsert, batch read, list, GDPR deletion",
     "version": "2026-03",
     "sunset": "2027-09 (18 months after the version's date)",
     "docs": "https://developers.hubspot.com/docs/api-reference/latest/crm/objects/contacts/batch/upsert-contacts",

@@ -46,4 +46,6 @@ CONNECTOR = ConnectorType(
     preview=_preview,
     check=True,
     look_up=True,
+    read_back=True,
+    list_ours=True,
 )

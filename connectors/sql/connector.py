@@ -23,7 +23,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from connectors.connector import Delivered, Delivery, LookedUp, Outcome, Rejected, Skipped, Unavailable, Unknown
+from connectors.connector import (
+    Delivered,
+    Delivery,
+    Kept,
+    Listed,
+    LookedUp,
+    Outcome,
+    Page,
+    Rejected,
+    RetryLater,
+    Skipped,
+    Unavailable,
+    Unknown,
+)
 from connectors.sql.actions import DELETE
 from connectors.sql.errors import classify, schema_changed
 from connectors.sql.settings import SqlSettings
@@ -43,13 +56,16 @@ from connectors.sql.tables import (
     create_ddl,
     dump_json,
     is_ours,
+    kept_value,
     missing_columns,
     new_table,
 )
 from schemas.errors import UnreachableError
+from schemas.event import Origin
 
 SCHEMA_TRIES = 3
 STATEMENTS_MAX = 1000
+LIST_PAGE = 1000
 
 
 Answer = TypeVar("Answer")
@@ -106,6 +122,14 @@ class Sql:
             return found
         return Unavailable(found.reason)  # asking again does no harm
 
+    async def read_back(self, wanted: Sequence[Delivery]) -> Sequence[Kept | Rejected | None] | Unavailable:
+        """The rows as they are, as far as the deliveries speak of them."""
+        return _not_unknown(await self._asked(self._tables.read_back, wanted))
+
+    async def list_ours(self, about: Mapping[str, Any], after: str) -> Page | Unavailable:
+        """A page of the table's rows, in the order of their keys, with the event that wrote each last."""
+        return _not_unknown(await self._asked(self._tables.list_ours, str(about.get("table", "")), after))
+
     async def _asked(self, ask: Callable[..., Answer], *arguments: Any) -> Answer | Unavailable:
         """Run something that changes nothing in the connector's thread."""
         if self._closed:
@@ -124,6 +148,13 @@ class Sql:
         disposed = self._executor.submit(self._tables.close)
         self._executor.shutdown(wait=False)
         await asyncio.wait([asyncio.wrap_future(disposed)], timeout=self._timeout_s)
+
+
+def _not_unknown(found: Answer | Outcome) -> Answer | Unavailable:
+    """A question that failed, as one that may be asked again: nothing was written."""
+    if isinstance(found, Delivered | Skipped | RetryLater | Unknown | Rejected):
+        return Unavailable(getattr(found, "reason", "not_understood"))
+    return found
 
 
 def open_engine(settings: SqlSettings) -> sa.Engine:
@@ -210,6 +241,89 @@ class _Tables:
         topic, partition, offset = delivery.sequence
         is_there = written is not None and tuple(written[:2]) == (topic, partition) and written[2] >= offset
         return Delivered() if is_there else None
+
+    def read_back(self, wanted: Sequence[Delivery]) -> list[Kept | Rejected | None] | Outcome:
+        found: dict[int, Kept | Rejected | None] = {}
+        tables: dict[str, list[_Row]] = {}
+        for index, delivery in enumerate(wanted):
+            try:
+                row = _row(index, delivery)
+            except Unfit as unfit:
+                found[index] = Rejected("invalid_body", str(unfit)[:1000])
+            else:
+                tables.setdefault(row.table, []).append(row)
+        try:
+            with self._engine.connect() as connection:
+                for name, rows in tables.items():
+                    found |= self._kept(connection, name, rows)
+        except DBAPIError as error:
+            self.forget()
+            return classify(error, committing=False, alone=True)
+        except SQLAlchemyError:
+            return Unavailable("unreachable")
+        return [found[index] for index in range(len(wanted))]
+
+    def _kept(self, connection: sa.Connection, name: str, rows: Sequence[_Row]) -> dict[int, Kept | Rejected | None]:
+        if not sa.inspect(connection).has_table(name, schema=self._schema):
+            return dict.fromkeys((row.index for row in rows), None)
+        table = self._reflected(connection, name)
+        if not is_ours(table):
+            refused = Rejected("not_our_table", f"table {name} was there already, without our key")
+            return dict.fromkeys((row.index for row in rows), refused)
+        columns = {column.name.lower(): (column.name, column_kind(column.type)) for column in table.columns}
+        needed = {name.lower() for row in rows for name in row.values} & columns.keys()
+        names = [KEY, *sorted(columns[name][0] for name in needed)]
+        # as the database holds them: a value that somebody wrote by hand may be none that the type can read
+        bare = [sa.type_coerce(table.columns[one], sa.types.NullType()) if self._sqlite else table.columns[one]
+                for one in names]  # fmt: skip
+        keys = [row.delivery.entity for row in rows]
+        held = {one[0]: dict(zip(names, one, strict=True))
+                for one in connection.execute(sa.select(*bare).where(table.columns[KEY].in_(keys)))}  # fmt: skip
+        answers: dict[int, Kept | Rejected | None] = {}
+        for row in rows:
+            there = held.get(row.delivery.entity)
+            try:
+                asked = self._bound(columns, row)
+            except Unfit as unfit:
+                answers[row.index] = Rejected("invalid_body", str(unfit)[:1000])
+                continue
+            answers[row.index] = None if there is None else self._compared(table, columns, row, asked, there)
+        return answers
+
+    def _compared(
+        self, table: sa.Table, columns: _Columns, row: _Row, asked: Mapping[str, Any], there: Mapping[str, Any]
+    ) -> Kept:
+        wanted: dict[str, Any] = {}
+        found: dict[str, Any] = {}
+        for name, value in row.values.items():
+            own = columns.get(name.lower())
+            if own is None:
+                wanted[name], found[name] = kept_value(value), None
+                continue
+            raw, kind = there[own[0]], own[1]
+            if self._sqlite:
+                raw = _readable(raw, table.columns[own[0]].type, self._engine.dialect)
+            wanted[name], found[name] = kept_value(asked[own[0]], kind), kept_value(raw, kind)
+        return Kept(wanted, found)
+
+    def list_ours(self, name: str, after: str) -> Page | Outcome:
+        try:
+            with self._engine.connect() as connection:
+                if not NAME.match(name) or not sa.inspect(connection).has_table(name, schema=self._schema):
+                    return Page([], None)
+                table = self._reflected(connection, name)
+                if not is_ours(table):
+                    return Page([], None)
+                held = table.columns
+                query = sa.select(held[KEY], held[TOPIC], held[PARTITION], held[OFFSET])
+                rows = connection.execute(query.where(held[KEY] > after).order_by(held[KEY]).limit(LIST_PAGE)).all()
+        except DBAPIError as error:
+            self.forget()
+            return classify(error, committing=False, alone=True)
+        except SQLAlchemyError:
+            return Unavailable("unreachable")
+        found = [Listed(key, str(origin), origin) for key, *place in rows for origin in (Origin(*place),)]
+        return Page(found, found[-1].entity if len(found) == LIST_PAGE else None)
 
     def write(self, batch: Sequence[Delivery]) -> list[Outcome]:
         """Write a batch in one transaction; an outcome for each."""
@@ -383,6 +497,17 @@ class _Tables:
         wanted = _wanted([_row(index, delivery) for index, delivery in enumerate(batch)])
         with self._engine.connect() as connection:
             return [line for table, columns in wanted.items() for line in self._ddl(connection, table, columns)]
+
+
+def _readable(raw: Any, column: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:
+    """A value of SQLite as its column's type reads it; as it stands where it is none of that."""
+    read = column.dialect_impl(dialect).result_processor(dialect, None)
+    if read is None or raw is None:
+        return raw
+    try:
+        return read(raw)
+    except (ValueError, TypeError):
+        return raw
 
 
 def _wanted(rows: Sequence[_Row]) -> dict[str, dict[str, Kind]]:

@@ -170,6 +170,52 @@ def bound_value(value: object, column: Kind | None, *, sqlite: bool) -> object:
             return value
 
 
+def kept_value(value: object, column: Kind | None = None) -> object:
+    """A value that is bound to a column of that kind, or was read from one, as a plain JSON value: the same one
+    wherever the database has the same. What is no value of the column's kind stands as it is."""
+    if value is None:
+        return None
+    if column == "json":
+        try:
+            return json.loads(dump_json(value))
+        except (TypeError, ValueError, RecursionError):
+            return str(value)
+    match value:
+        case bool() | int() if column == "boolean":
+            return bool(value)
+        case bool() | str() if column != "numeric":
+            return value
+        case int() | float() | Decimal() | str() if column in ("numeric", "float", "integer"):
+            return _number(value)
+        case int() | str():
+            return value
+        case float() | Decimal():
+            return _number(value)
+        case datetime():
+            moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+            return moment.isoformat()
+        case date() | time():
+            return value.isoformat()
+        case bytes() | bytearray() | memoryview():
+            return bytes(value).hex()
+        case Mapping() | list() | tuple():
+            return json.loads(dump_json(value))
+        case _:
+            return str(value)
+
+
+def _number(value: float | Decimal | str) -> object:
+    """5, 5.0 and 5.00 are one number; text that is none stands as it is."""
+    try:
+        number = Decimal(value)
+    except (ArithmeticError, ValueError):
+        return value
+    if not number.is_finite() or abs(number.adjusted()) > 1000:
+        return str(value)
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _checked_json(value: object) -> object:
     try:
         dump_json(value)

@@ -25,6 +25,7 @@ KINDS: Mapping[str, str] = {
     "connection_resume": "ops.changes.connection",
     "redrive": "ops.changes.redrive",
     "replay": "ops.changes.replay",
+    "repair": "ops.changes.repair",
     "discard": "ops.changes.discard",
     "set_aside": "ops.changes.set_aside",
     "erase": "ops.changes.erase",

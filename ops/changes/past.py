@@ -316,10 +316,8 @@ class Judge:
             case "all":
                 return "due"
             case "missing":
-                if any(one.outcome in DONE for one in told):
-                    return "not_asked_for"
-                is_known = told or ledger_knows(self._attached, self._known_from, past.record)
-                return "due" if is_known else "not_known"
+                knows = ledger_knows(self._attached, self._known_from, past.record)
+                return _MISSING[ending(told, knows)]
             case "failed":
                 return "due" if told and told[-1].outcome in FAILED else "not_asked_for"
             case "changed":
@@ -351,6 +349,23 @@ def changed(
         return "refused"
     likeness = compare(sent, made, is_of, actions, together)
     return "due" if likeness == "different" else likeness
+
+
+Ending: TypeAlias = Literal["done", "failed", "none", "not_known"]
+_MISSING: Final[Mapping[Ending, Due]] = {
+    "done": "not_asked_for", "failed": "due", "none": "due", "not_known": "not_known",
+}  # fmt: skip
+
+
+def ending(told: Sequence[StoredReceipt], knows: bool) -> Ending:
+    """What receipts say of an event: a delivery of it was delivered or skipped; all there were ended as dead letters;
+    there is none; or there is none and the ledger is too young to know (not ``knows``). Pure. Replaying what is missing
+    and reconciling go by it."""
+    if any(one.outcome in DONE for one in told):
+        return "done"
+    if told:
+        return "failed"
+    return "none" if knows else "not_known"
 
 
 def receipts_of(

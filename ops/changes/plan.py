@@ -98,18 +98,18 @@ def new_plan(
     )  # fmt: skip
 
 
-def new_id(taken: Any) -> str:
+def new_id(taken: Any, prefix: str = "ch-") -> str:
     """``ch-`` and five letters; ``taken(id)`` says which are in use."""
     while True:
-        candidate = "ch-" + "".join(secrets.choice(_LETTERS) for _ in range(5))
+        candidate = prefix + "".join(secrets.choice(_LETTERS) for _ in range(5))
         if not taken(candidate):
             return candidate
 
 
-def is_id(text: str) -> bool:
+def is_id(text: str, prefix: str = "ch-") -> bool:
     """Whether it looks like a change's id (so that a path never comes of it)."""
-    rest = text.removeprefix("ch-")
-    return text.startswith("ch-") and 1 <= len(rest) <= 12 and all(char in _LETTERS for char in rest)
+    rest = text.removeprefix(prefix)
+    return text.startswith(prefix) and 1 <= len(rest) <= 12 and all(char in _LETTERS for char in rest)
 
 
 def dump(plan: Plan) -> str:

@@ -7,46 +7,33 @@ inbox itself says what stands there, so nothing is sent twice or left out.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from consumers.inbox import InboxOrder
 from ops.changes import steering
 from ops.changes.attach_plan import attached_named
+from ops.changes.feeding import CHECKPOINT, Feeding
 from ops.changes.kinds import ChangeKind
-from ops.changes.letters import CHUNK, CHUNK_S
-from ops.changes.orders import BEGAN, inbox_ends, orders_of, outgoing, waiting_before
+from ops.changes.orders import BEGAN
 from ops.changes.past import Judge, Judged, Past, Selection, Sieve, selection_of
 from ops.changes.plan import JsonValue, Plan
-from ops.changes.redrive_plan import is_run
 from ops.changes.replay_plan import NOT_SENT, OUTCOME, SEND, behind_of, cut
-from ops.changes.staleness import LEDGER_WAIT_S, attached_subscription
-from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
+from ops.changes.staleness import attached_subscription
+from ops.changes.steering import Cancelled, ChangeCancelledError
 from ops.changes.store import Journal, Store
 from ops.lag.cluster import Cluster, Place
-from ops.ledger.query import read_to_end
 from ops.reading import Spans, read_spans
-from ops.sending import Outgoing, send_acked
 from ops.wording import counted
-from schemas.errors import BackboneError, PartlyDoneError, RefusedError
-from schemas.event import Origin
+from schemas.errors import PartlyDoneError, RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
     from ops.progress import Progress
 
-INBOX_MAX: Final = 1_000
-"""So many events of a replay wait in the inbox at most: what is there can neither be cancelled nor judged again."""
 READ_MAX: Final = 20_000
 """Records read until it is noted how far, also where nothing of them is due."""
-POLL_S: Final = 0.3
-TELL_AFTER_S: Final = 5.0
-CLOCKS: Final = timedelta(minutes=10)
-"""So far the clocks of machines may differ, at most."""
-CHECKPOINT: Final = "read to"
 SENT, STALE, LETTERS = "sent", "without newer fields", "redriven"
 
 
@@ -89,7 +76,8 @@ def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
 class _Replay:
     def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
         self._app, self._plan, self._journal, self._name = app, plan, journal, plan.subject
-        self._pace = Pace(app, plan, rate=plan.details["rate"])
+        self._feed = Feeding(app, plan, journal)
+        self._pace = self._feed.pace
         attached = attached_named(app.control(), self._name)
         subscription = attached_subscription(app, attached)
         selection = _selection(plan)
@@ -99,10 +87,7 @@ class _Replay:
             app, attached, subscription, selection, allow_stale=plan.details["allow_stale"], change=plan.id
         )
         self._counts: Counter[str] = Counter(journal.notes.get("counts", {}))
-        self._before: set[Origin] = set()
-        self._told_waiting = False
-        rate = plan.details["rate"]
-        self._chunk_size = CHUNK if not rate else max(1, min(CHUNK, int(rate * CHUNK_S)))
+        self._chunk_size = self._feed.chunk_size
         assert attached.definition is not None
         if attached.definition.version != plan.preconditions["version"]:
             app.screen.warn(
@@ -112,26 +97,21 @@ class _Replay:
 
     def run(self) -> dict[str, JsonValue]:
         journal = self._journal
-        if BEGAN not in journal.notes:
-            journal.note(BEGAN, inbox_ends(self._app, self._plan))
-        elif SEND not in journal.done:
-            since = journal.notes.get(CHECKPOINT, {}).get("inbox", journal.notes[BEGAN])
-            self._before = {order.origin for order, _ in orders_of(self._app, self._plan, since)}
-            self._counts[SENT] += len(self._before)
+        self._feed.begin()
         try:
             with journal.step(SEND) as todo:
                 if todo:
                     self._send_all()
             with journal.step(OUTCOME):
-                self._wait_for_outcomes()
+                self._feed.wait_for_outcomes(self._journal.notes[CHECKPOINT]["inbox"])
         except RefusedError as error:
-            if self._counts[SENT]:
+            if self._sent:
                 raise PartlyDoneError(str(error)) from error  # what was sent stands
             raise
         except Cancelled:
             left = self._plan.details["offsets"] - self._read()
             sentence = (
-                f"{counted(self._counts[SENT], 'event')} were sent, {left:,} offsets were not read. What was sent "
+                f"{counted(self._sent, 'event')} were sent, {left:,} offsets were not read. What was sent "
                 "cannot be unsent."
             )
             raise ChangeCancelledError(self._plan.id, self._result(), sentence) from None
@@ -155,7 +135,9 @@ class _Replay:
                     read += 1
                     at[record.topic, record.partition] = record.offset + 1
                     past = self._sieve.look(record)
-                    if past is not None and record.origin not in self._before:
+                    if past is not None and self._feed.take_sent(record.origin):
+                        self._counts[SENT] += 1
+                    elif past is not None:
                         meant.append(past)
                     if len(meant) >= self._chunk_size:
                         self._chunk(meant, at, progress)
@@ -164,7 +146,8 @@ class _Replay:
                     self._chunk(meant, at, progress)
                     meant, read = [], 0
                 self._pace.look()
-            self._chunk(meant, {place: found[-1][1] for place, found in spans.items()}, progress)
+            ends = {place: found[-1][1] for place, found in spans.items()}
+            self._chunk(meant, ends, progress, last=True)
 
     def _pass_deleted(self, at: dict[Place, int]) -> None:
         """Go on where the logs begin now; what retention has taken since the change began is said."""
@@ -175,35 +158,16 @@ class _Replay:
                 self._counts["deleted"] += gone
                 at[place] = start
 
-    def _chunk(self, meant: Sequence[Past], at: Mapping[Place, int], progress: Progress) -> None:
+    def _chunk(self, meant: Sequence[Past], at: Mapping[Place, int], progress: Progress, *, last: bool = False) -> None:
         """Judge and send what was read, and note that everything before ``at`` is done with."""
         judged: list[Judged] = []
         if meant:
-            self._wait_for_room()
+            self._feed.wait_for_room()
             self._judge.check()
             judged = self._judge.judge(meant)
-        cancelled = False
-        sent: list[Judged] = []
-
-        def orders() -> Iterator[Outgoing]:
-            nonlocal cancelled
-            for one in judged:
-                if not one.send:
-                    continue
-                try:
-                    self._pace.wait()
-                except Cancelled:  # what was sent so far is acknowledged first
-                    cancelled = True
-                    return
-                yield outgoing(self._plan, self._order(one), one.past.record)
-                sent.append(one)
-
-        try:
-            send_acked(self._app, orders())
-        except RefusedError as error:
-            if sent:
-                raise PartlyDoneError(str(error)) from error  # some of it may stand: the inbox says what
-            raise
+        due = [one for one in judged if one.send]
+        count, cancelled = self._feed.send((self._order(one), one.past.record) for one in due)
+        sent = due[:count]
         self._counts[SENT] += len(sent)
         self._counts[STALE] += sum(one.due == "due" and bool(one.omit) for one in sent)
         self._counts[LETTERS] += sum(one.letter is not None for one in sent)
@@ -211,7 +175,7 @@ class _Replay:
             self._journal.note("counts", dict(self._counts))
             raise Cancelled
         self._counts.update(one.due for one in judged if one.due in NOT_SENT)
-        self._note(at)
+        self._note(at, last=last)
         progress.advance(self._read() - progress.done)
 
     def _order(self, one: Judged) -> InboxOrder:
@@ -228,82 +192,38 @@ class _Replay:
             allow_stale=self._plan.details["allow_stale"],
         )
 
-    def _wait_for_room(self) -> None:
-        """Until the workers have taken enough of what was sent; that may be long, and a person is told."""
-        notes = self._journal.notes
-        tell_at = time.monotonic() + TELL_AFTER_S
-        while True:
-            self._pace.look()
-            ends = inbox_ends(self._app, self._plan)
-            waiting = waiting_before(self._app, self._name, notes[BEGAN], ends)
-            if waiting + self._chunk_size <= INBOX_MAX:
-                return
-            if not self._told_waiting and time.monotonic() > tell_at:
-                self._told_waiting = True
-                look = f"backbone status {self._name}" if is_run(self._app, self._name) else "backbone run"
-                self._app.screen.say(
-                    f"{waiting:,} events wait in {self._name}.inbox; the rest is sent as its workers take them: {look}"
-                )
-            time.sleep(POLL_S)  # a group tells nobody when it commits
-
-    def _note(self, at: Mapping[Place, int]) -> None:
+    def _note(self, at: Mapping[Place, int], *, last: bool) -> None:
         """In one write, so that a kill leaves the state before the chunk or after it."""
         self._counts["read"] = sum(
             to - begin for place, found in _spans(self._plan).items() for begin, to in cut(found, 0, at[place])
         )
-        checkpoint = {
-            "at": [[*place, offset] for place, offset in sorted(at.items())],
-            "inbox": inbox_ends(self._app, self._plan),
-        }
-        self._before = set()
         self._journal.note_all(
             {
-                CHECKPOINT: checkpoint,
+                CHECKPOINT: self._feed.checkpoint(at, last=last),
                 "counts": dict(self._counts),
                 "progress": {"done": self._read(), "total": self._plan.details["offsets"], "unit": "offsets"},
             }
         )
+
+    @property
+    def _sent(self) -> int:
+        """How many events were sent, an earlier try's with them."""
+        return self._counts[SENT] + len(self._feed.before)
 
     def _read(self) -> int:
         return self._counts["read"]
 
     # ---- what came of it --------------------------------------------------------------------------------------------
 
-    def _wait_for_outcomes(self) -> None:
-        """Until the workers have come to the end of what was sent, or of nothing for so long as the plan waits; not at
-        all where nobody runs the subscription."""
-        if not is_run(self._app, self._name):
-            return
-        began, ends = self._journal.notes[BEGAN], self._journal.notes[CHECKPOINT]["inbox"]
-        wait_s = self._plan.details["wait_s"]
-        deadline, last = time.monotonic() + wait_s, -1
-        while waiting := waiting_before(self._app, self._name, began, ends):
-            self._pace.look()
-            if waiting != last:
-                deadline, last = time.monotonic() + wait_s, waiting
-            elif time.monotonic() > deadline:
-                return
-            time.sleep(POLL_S)  # a group tells nobody when it commits; the deadline bounds it
-
     def _result(self) -> dict[str, JsonValue]:
         say, notes = self._app.screen, self._journal.notes
         ends = notes.get(CHECKPOINT, {}).get("inbox", notes[BEGAN])
-        waiting = waiting_before(self._app, self._name, notes[BEGAN], ends)
-        outcomes = self._outcomes()
         for due, words in NOT_SENT.items():
             if self._counts[due]:
                 say.say(f"{counted(self._counts[due], 'event')} {words}.")
-        if waiting:
-            say.warn(
-                f"{waiting:,} events wait in {self._name}.inbox; they are delivered by themselves: "
-                f"backbone status {self._name}"
-            )
-        came = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted((outcomes or {}).items()))
-        say.say(f"{counted(self._counts[SENT], 'event')} sent again{f': {came}' if came else ''}.")
-        if outcomes and set(outcomes) - {"delivered", "skipped"}:
-            say.warn(f"Some failed: backbone deadletter list {self._name}")
+        waiting, outcomes = self._feed.report(self._sent, ends)
         return {
-            "sent": self._counts[SENT],
+            "sent": self._sent,
             "sent_in_part": self._counts[STALE],
             "redriven": self._counts[LETTERS],
             "waiting": waiting,
@@ -311,16 +231,6 @@ class _Replay:
             "left_out": {due: self._counts[due] for due in NOT_SENT if self._counts[due]},
             "outcomes": outcomes,
         }
-
-    def _outcomes(self) -> dict[str, int] | None:
-        """How the deliveries ended, as the ledger has it; None where there is none, or it does not read on."""
-        try:
-            ledger = self._app.ledger()
-            read_to_end(self._app, wait_s=LEDGER_WAIT_S if is_run(self._app, self._name) else 0.0)
-        except BackboneError as error:
-            self._app.screen.detail(f"how they ended is not known: {error}")
-            return None
-        return ledger.outcomes(self._name, self._plan.id, self._plan.created - CLOCKS)
 
 
 def _spans(plan: Plan) -> Spans:

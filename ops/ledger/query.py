@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from consumers.receipts import TOPIC, hashed
 from ops.ledger.database import Address, check, database_error, open_engine
 from ops.ledger.store import storable
-from ops.ledger.tables import NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, ranges, receipts
+from ops.ledger.tables import COUNTS, NOT_PLAIN, RECEIPT_FIELDS, earlier_receipts, ranges, receipts
 from ops.topics import LEDGER
 from ops.wording import counted
 from schemas.errors import RefusedError, UnreachableError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 ASKED_MAX = 500
 """Places or events in one question."""
+RANGES_MAX = 1_000
+"""Ranges of a partition held at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +220,36 @@ class Ledger:
         query = sa.select(at.topic, at.partition, sa.func.min(at.from_offset)).where(at.subscription == subscription)
         rows: Sequence[Any] = self._read(query.group_by(at.topic, at.partition))
         return {(topic, partition): first for topic, partition, first in rows}
+
+    def ranges(self, subscription: str, place: Place, low: int, high: int) -> Iterator[tuple[int, int, dict[str, int]]]:
+        """The ranges of a partition that lie in ``[low, high)`` or reach into it, in the order of their beginnings:
+        from, to, and how many records ended how. Read page by page."""
+        at = ranges.c
+        columns = [at.from_offset, at.to_offset, *(at[name] for name in COUNTS)]
+        of = (at.subscription == subscription, at.topic == place[0], at.partition == place[1])
+        after = -1
+        while True:
+            query = sa.select(*columns).where(*of, at.to_offset > low, at.from_offset < high, at.from_offset > after)
+            rows: Sequence[Any] = self._read(query.order_by(at.from_offset).limit(RANGES_MAX))
+            for start, end, *counts in rows:
+                yield start, end, {name: count for name, count in zip(COUNTS, counts, strict=True) if count}
+            if len(rows) < RANGES_MAX:
+                return
+            after = rows[-1][0]
+
+    def erased(self, subscription: str) -> dict[tuple[str, str, str], datetime]:
+        """What vendors have erased for this subscription (``backbone erase``), and when last: by the action that did,
+        what it was about, and the entity, as receipts hold them (``forms``)."""
+        at = receipts.c
+        query = sa.select(at.action, at.about, at.entity, sa.func.max(at.last_at)).where(
+            at.subscription == subscription, at.change_kind == "erase", at.outcome == "delivered"
+        )
+        rows: Sequence[Any] = self._read(query.group_by(at.action, at.about, at.entity))
+        return {(action, about, entity): last_at for action, about, entity, last_at in rows}
+
+    def forms(self, text: str) -> list[str]:
+        """The ways in which receipts hold a text: as it is, or hashed."""
+        return self._forms(text)
 
     def outcomes(self, subscription: str, change: str, since: datetime) -> dict[str, int]:
         """How many deliveries that a change caused since then ended with which outcome."""

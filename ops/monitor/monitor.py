@@ -35,7 +35,8 @@ STUCK_S = 300.0
 class Monitor:
     """Measures in a thread of its own from ``start`` to ``close``; ``snapshot`` is the last round's, from any thread.
 
-    ``history`` None: none is kept. ``sentence`` makes one of an error. A round that fails leaves the last snapshot
+    ``history`` None: none is kept. ``sentence`` makes one of an error. ``reconciled`` answers how many differences of
+    each kind the last reconciling of each subscription found. A round that fails leaves the last snapshot
     standing and says so in ``problem``; the next one comes all the same. What is given is used by that thread alone."""
 
     def __init__(
@@ -47,9 +48,11 @@ class Monitor:
         history: History | None,
         sentence: Callable[[Exception], str],
         every_s: float = EVERY_S,
+        reconciled: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
     ) -> None:
         self._cluster, self._following, self._contracts = cluster, following, contracts
         self.history, self._sentence, self.every_s = history, sentence, every_s
+        self._reconciled = reconciled
         self._rests: Callable[[], bool] = lambda: False
         self._reader = LagReader(cluster, reads_max=READS_MAX, search_s=SEARCH_S)
         self._history_problem = ""
@@ -120,6 +123,7 @@ class Monitor:
                 for name in sorted(used | seen)
             ),
             workers=len(beats.fresh),
+            reconciled={name: one for name, one in self._reconciled().items() if name in control.subscriptions},
         )
 
     # ---- inside

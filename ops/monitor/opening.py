@@ -10,6 +10,8 @@ from ops.monitor.address import folder
 from ops.monitor.following import Following
 from ops.monitor.history import History
 from ops.monitor.monitor import EVERY_S, Monitor
+from ops.reconcile.result import Differences
+from ops.reconcile.result import folder as results
 from schemas.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -32,4 +34,5 @@ def open_monitor(app: App, *, every_s: float = EVERY_S) -> Monitor:
         history=History(folder(app.context) / f"{app.context.name}.db"),
         sentence=sentence,
         every_s=every_s,
+        reconciled=Differences(results(app.context.project.root, app.context.name)).now,
     )

@@ -48,6 +48,7 @@ class Snapshot:
     letters: Mapping[str, Letters] = field(default_factory=dict)
     connections: tuple[ConnectionStatus, ...] = ()
     workers: int = 0
+    reconciled: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, GroupLag]:

@@ -70,6 +70,9 @@ def _families(snapshot: Snapshot) -> list[Metric]:
         add(metrics.DEAD_OLDEST, (name,), oldest_s)
     for name, one in snapshot.attached.items():
         add(metrics.SUBSCRIPTION_INFO, (name, one.owner, one.connection, one.version), 1)
+    for name, counts in snapshot.reconciled.items():
+        for kind, count in counts.items():
+            add(metrics.RECONCILE_DIFFERENCE, (name, kind), count)
     add(metrics.MONITOR_SUCCESS, (), snapshot.at)
     add(metrics.MONITOR_ROUND, (), snapshot.round_s)
     return list(families.values())

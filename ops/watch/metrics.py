@@ -266,6 +266,13 @@ SUBSCRIPTION_INFO = Metric(
     labels=("subscription", "owner", "connection", "version"),
     meaning="1 for each attached subscription: who owns it and where it delivers to.",
 )
+RECONCILE_DIFFERENCE = Metric(
+    name="backbone_reconcile_difference",
+    kind="gauge",
+    labels=("subscription", "kind"),
+    meaning="What the last `backbone reconcile run` on the monitor's machine found that does not agree, by kind; "
+    "absent where there was none.",
+)
 MONITOR_SUCCESS = Metric(
     name="backbone_monitor_last_success_timestamp_seconds",
     kind="gauge",
@@ -281,7 +288,8 @@ MONITOR_ROUND = Metric(
 
 MONITOR_METRICS: tuple[Metric, ...] = (
     GROUP_LAG, GROUP_LAG_SECONDS, GROUP_COMMITTED, GROUP_LOST, GROUP_MARGIN, GROUP_STATUS, GROUP_MEMBERS, GROUP_SLO,
-    TOPIC_END, TOPIC_START, DEAD_OPEN, DEAD_OLDEST, SUBSCRIPTION_INFO, MONITOR_SUCCESS, MONITOR_ROUND,
+    TOPIC_END, TOPIC_START, DEAD_OPEN, DEAD_OLDEST, SUBSCRIPTION_INFO,
+    RECONCILE_DIFFERENCE, MONITOR_SUCCESS, MONITOR_ROUND,
 )  # fmt: skip
 """Those of a monitor: of groups, their topics and dead letters, and of itself. Groups that went away have no series,
 and what is not known has none either: NaN and -1 spoil sums."""

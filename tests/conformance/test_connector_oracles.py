@@ -169,6 +169,47 @@ async def test_hubspots_client_erases_as_our_connector_does(hubspot_url: str) ->
     assert outcome == Delivered(note="was_not_there")
 
 
+async def test_hubspots_client_reads_back_and_lists_as_our_connector_does(hubspot_url: str) -> None:
+    contacts, api = hubspot_batch(hubspot_url)
+    connector: Any = HUBSPOT.open(HUBSPOT.settings(**HUBSPOT.fake_settings(hubspot_url, Path())))
+    theirs = contacts.BatchReadInputSimplePublicObjectId(
+        id_property="backbone_id", inputs=[contacts.SimplePublicObjectId(id=one) for one in ("u1", "u2")],
+        properties=["backbone_id", "email", "firstname", "plan"], properties_with_history=[],
+    )  # fmt: skip
+    other = delivery("contact.upsert", "u2", {"plan": "pro"})
+    recorder = Recorder()
+    server = FakeServer(recorder)
+    url = await server.start()
+    recorded_by: Any = HUBSPOT.open(HUBSPOT.settings(**HUBSPOT.fake_settings(url, Path())))
+    await recorded_by.read_back([CONTACT, other])
+    await recorded_by.list_ours({}, "7")
+    await recorded_by.close()
+    await server.stop()
+    asked, listed = recorder.requests
+    assert json.loads(asked.body) == api.api_client.sanitize_for_serialization(theirs)
+    assert asked.path == "/crm/objects/2026-03/contacts/batch/read"
+    assert "contacts/batch/read" in inspect.getsource(type(api).read_with_http_info)
+    known = inspect.getsource(contacts.BasicApi.get_page_with_http_info)
+    assert set(listed.query) == {"limit", "after", "properties", "archived"}
+    assert all(f'"{name}"' in known for name in listed.query)
+
+    await connector.deliver([CONTACT])
+    kept, missing = await connector.read_back([CONTACT, other])
+
+    def work() -> None:
+        found = api.read(theirs)
+        assert found.results[0].properties["email"] == kept.found["email"]
+        assert found.results[0].id == kept.reference
+        assert found.errors[0].context == {"ids": ["u2"]}
+        (only,) = contacts.BasicApi(api.api_client).get_page(limit=1, properties=["backbone_id"]).results
+        assert only.properties["backbone_id"] == "u1"
+
+    await asyncio.to_thread(work)
+    assert missing is None
+    assert [one.entity for one in (await connector.list_ours({}, "")).found] == ["u1"]
+    await connector.close()
+
+
 async def test_hubspots_client_understands_our_fakes_errors(hubspot_url: str) -> None:
     contacts, api = hubspot_batch(hubspot_url)
     _, stranger = hubspot_batch(hubspot_url, token="wrong")

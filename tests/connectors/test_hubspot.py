@@ -13,10 +13,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from connectors.connector import Delivered, Delivery, Outcome, Rejected, RetryLater, Unavailable, Unknown
+from connectors.connector import (
+    Delivered,
+    Delivery,
+    Listed,
+    Outcome,
+    Page,
+    Rejected,
+    RetryLater,
+    Unavailable,
+    Unknown,
+)
 from connectors.hubspot import CONNECTOR
 from connectors.hubspot.actions import ContactUpsert
-from connectors.hubspot.connector import classify, classify_read, quota_wait, wire_properties, wire_value
+from connectors.hubspot.connector import (
+    classify,
+    classify_kept,
+    classify_listed,
+    classify_read,
+    kept_value,
+    quota_wait,
+    wire_properties,
+    wire_value,
+)
 from connectors.hubspot.settings import HubSpotSettings
 from connectors.transport import Answer, Lost, NotSent
 from schemas.errors import InputError
@@ -539,3 +558,98 @@ async def test_a_deletion_that_hubspot_refuses_is_never_taken_for_done(open_fake
         await control.misbehave(read_is_fine, {"kind": "status", "status": status, "body": {}})
         (outcome,) = await ask(connector, erase("u1"))
         assert not isinstance(outcome, Delivered), status
+
+
+# -- reading back ---------------------------------------------------------------------------------------------------
+
+
+async def test_contacts_read_back_as_they_were_asked_and_what_somebody_changed_is_found(open_faked: OpenFaked) -> None:
+    made, control = await open_faked(CONNECTOR)
+    connector: Any = made
+    moment = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    ana = contact(
+        "u1", email="Ana@X.org", firstname="Ana", jobtitle=None, plan="pro", seats=5, paid=True, since=moment,
+        day=date(2026, 5, 1), tags=["a", "b"], ratio=Decimal("1.50"), lifecyclestage="lead",
+    )  # fmt: skip
+    await ask(connector, ana, TWO)
+    first, second, third = await connector.read_back([ana, TWO, contact("u3", city="Graz")])
+    assert first.asked == first.found
+    assert set(first.asked) == set(ana.body)
+    assert (second.asked, second.found, second.reference) == ({"email": "bob@x.org"}, {"email": "bob@x.org"}, "102")
+    assert third is None
+    await ask(connector, contact("u1", offset=1, plan="free", lifecyclestage="customer"))
+    (changed,) = await connector.read_back([ana])
+    assert (changed.asked["plan"], changed.found["plan"]) == ("pro", "free")
+    # HubSpot keeps a later stage, as it documents
+    assert {name for name in changed.asked if changed.asked[name] != changed.found[name]} == {"plan"}
+    wrong, fine = await connector.read_back([contact("u9", plan=object()), TWO])
+    assert isinstance(wrong, Rejected)
+    assert fine.asked == fine.found
+    assert await connector.read_back([contact("u9", plan=object())]) == [wrong]
+    assert (await control.report())["applied"] == 3
+
+
+async def test_a_page_of_a_hundred_contacts_is_one_call(open_faked: OpenFaked) -> None:
+    made, control = await open_faked(CONNECTOR)
+    connector: Any = made
+    batch = [contact(f"u{number}", city="Graz") for number in range(100)]
+    await ask(connector, *batch)
+    before = (await control.report())["calls"]
+    found = await connector.read_back(batch)
+    assert all(one.asked == one.found for one in found)
+    assert (await control.report())["calls"] == before + 1
+
+
+async def test_our_contacts_are_listed_page_by_page_and_those_of_others_are_not(
+    open_faked: OpenFaked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.hubspot.connector.LIST_PAGE", 2)
+    made, _ = await open_faked(CONNECTOR)
+    connector: Any = made
+    for number in range(5):
+        await ask(connector, contact(f"u{number}", city="Graz"))
+    theirs, _ = await open_faked(CONNECTOR, base_url=connector._transport._base, unique_property="crm_id")
+    await ask(theirs, contact("x1", city="Wien"))
+    found: list[Listed] = []
+    after: str | None = ""
+    while after is not None:
+        page = await connector.list_ours({}, after)
+        assert isinstance(page, Page)
+        found += page.found
+        after = page.after
+    assert [(one.entity, one.reference) for one in found] == [(f"u{number}", str(101 + number)) for number in range(5)]
+    assert all(one.made_at is not None and one.made_at.tzinfo is not None for one in found)
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (Lost("timeout"), "timeout"), (NotSent("dns"), "dns"), (answer(200, []), "not_understood"),
+        (answer(200, {"results": 1}), "not_understood"), (answer(401, {}), "unauthorized"),
+        (answer(503, b""), "unavailable"), (answer(400, {}), "refused"), (answer(500, {}), "server_error"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_says_so_and_is_never_taken_for_missing(result: Any, reason: str) -> None:
+    wired = [{"email": "ana@x.org"}, {"email": "bob@x.org"}]
+    for found in (classify_kept(result, [ONE, TWO], wired, "backbone_id"), classify_listed(result, "backbone_id")):
+        assert isinstance(found, Unavailable)
+        assert found.reason == reason
+    nothing = classify_kept(answer(200, {"results": []}), [ONE], wired[:1], "backbone_id")
+    assert nothing == [Rejected("no_result")]  # neither there nor said to be missing
+
+
+@given(st.text(max_size=30), st.one_of(st.none(), st.text(max_size=30)))
+def test_a_text_is_the_same_only_where_it_is(sent: str, held: str | None) -> None:
+    asked, found = kept_value("city", sent, sent, held)
+    assert (asked == found) == (sent == (held or ""))
+
+
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)).map(lambda one: one.replace(microsecond=0)))
+def test_a_time_is_the_same_however_hubspot_writes_it(moment: datetime) -> None:
+    sent = wire_value(moment) or ""
+    stamp = int((moment - datetime(1970, 1, 1)).total_seconds() * 1000)
+    for held in (sent, str(stamp), moment.isoformat() + "+00:00"):
+        asked, found = kept_value("since", moment, sent, held)
+        assert asked == found
+    asked, found = kept_value("since", moment, sent, str(stamp + 1000))
+    assert asked != found

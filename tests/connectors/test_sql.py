@@ -18,7 +18,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from connectors.connector import Connector, Delivered, Delivery, Outcome, Rejected, Skipped, Unavailable, Unknown
+from connectors.connector import (
+    Connector,
+    Delivered,
+    Delivery,
+    Kept,
+    Listed,
+    Outcome,
+    Page,
+    Rejected,
+    Skipped,
+    Unavailable,
+    Unknown,
+)
 from connectors.sql import CONNECTOR
 from connectors.sql.actions import RowUpsert
 from connectors.sql.settings import SqlSettings
@@ -496,3 +508,85 @@ def test_user_and_password_may_stand_beside_the_address_and_are_never_shown() ->
     assert (found.address.username, found.address.password, found.address.host) == ("leased", "hunter2/@", "db")
     assert "hunter2" not in repr(found)
     assert SqlSettings.model_validate({"url": url}).address.password == "older"
+
+
+# -- reading back ---------------------------------------------------------------------------------------------------
+
+EVERY_KIND = {
+    "whole": 1 << 62, "huge": 10**30, "exact": Decimal("12345678901234567890.10"), "floating": 1.5, "truth": True,
+    "text": "ä", "at": datetime(2026, 11, 20, 14, 30, 1, 250_000, tzinfo=timezone(timedelta(hours=2))),
+    "naive": datetime(2026, 11, 20, 14, 30), "day": date(2026, 11, 20), "clock": time(12, 30), "raw": b"\x00\xff",
+    "id": UUID(int=1), "nested": {"sum": Decimal("1.20"), "list": [1, None, {"a": "b"}]}, "items": (1, 2),
+    "nothing": None,
+}  # fmt: skip
+
+
+async def read(connector: Any, *wanted: Delivery) -> list[Kept | Rejected | None]:
+    found = await connector.read_back(wanted)
+    assert not isinstance(found, Unavailable), found
+    assert len(found) == len(wanted)
+    return list(found)
+
+
+async def test_what_was_written_reads_back_as_it_was_asked(connector: Connector) -> None:
+    whole = row("u1", **EVERY_KIND)
+    assert await ask(connector, whole) == [Delivered()]
+    (kept,) = await read(connector, whole)
+    assert isinstance(kept, Kept)
+    assert kept.asked == kept.found
+    assert set(kept.asked) == set(EVERY_KIND)
+    json.dumps([kept.asked, kept.found])  # plain JSON values
+
+
+async def test_numbers_that_are_one_number_are_not_different(connector: Connector) -> None:
+    await ask(connector, row("u1", floating=2.0))
+    (kept,) = await read(connector, row("u1", floating=2))
+    assert isinstance(kept, Kept)
+    assert kept.asked == kept.found
+
+
+async def test_every_field_that_somebody_changed_is_found_and_no_other(connector: Connector, database: Path) -> None:
+    whole = row("u1", **EVERY_KIND)
+    await ask(connector, whole, row("u2", text="b"))
+    with sqlite3.connect(database) as opened:
+        opened.execute("UPDATE users SET text = 'by hand', day = 'no day', exact = '1' WHERE backbone_key = 'u1'")
+    changed, same, gone = await read(connector, whole, row("u2", text="b"), row("u3", text="c"))
+    assert isinstance(changed, Kept)
+    assert isinstance(same, Kept)
+    assert {name for name in changed.asked if changed.asked[name] != changed.found[name]} == {"text", "day", "exact"}
+    assert (changed.found["text"], changed.found["day"]) == ("by hand", "no day")
+    assert same.asked == same.found
+    assert gone is None
+
+
+async def test_what_is_not_there_at_all_is_missing_and_what_cannot_be_said_is_refused(
+    connector: Connector, database: Path
+) -> None:
+    assert await read(connector, row("u1", name="Ana")) == [None]  # no table
+    await ask(connector, row("u1", name="Ana"))
+    column, wrong = await read(connector, row("u1", plan="pro"), row("u2", name=7))
+    assert column == Kept({"plan": "pro"}, {"plan": None})
+    assert isinstance(wrong, Rejected)
+    with sqlite3.connect(database) as opened:
+        opened.execute("CREATE TABLE theirs (name TEXT)")
+    (theirs,) = await read(connector, row("u1", table="theirs", name="Ana"))
+    assert theirs == Rejected("not_our_table", "table theirs was there already, without our key")
+
+
+async def test_all_rows_are_listed_page_by_page_with_the_event_that_wrote_each(
+    connector: Any, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.sql.connector.LIST_PAGE", 2)
+    for number in range(5):
+        await ask(connector, row(f"u{number}", offset=number, name="x"))
+    found: list[Listed] = []
+    after: str | None = ""
+    while after is not None:
+        page = await connector.list_ours({"table": "users"}, after)
+        found += page.found
+        after = page.after
+    assert found == [
+        Listed(f"u{number}", f"accounts.users/0/{number}", Origin("accounts.users", 0, number)) for number in range(5)
+    ]
+    assert await connector.list_ours({"table": "none"}, "") == Page([], None)
+    assert await connector.list_ours({}, "") == Page([], None)

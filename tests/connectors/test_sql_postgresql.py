@@ -200,3 +200,22 @@ async def test_the_preview_shows_postgresqls_types(fresh: PostgreSql) -> None:
     lines = CONNECTOR.preview(settings(fresh), [row("u1", at=datetime(2026, 1, 1), total=Decimal(1), lines=[1])])
     assert "at TIMESTAMP WITH TIME ZONE, total NUMERIC, lines JSONB" in lines[0]
     assert run(fresh, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+async def test_rows_read_back_as_they_were_asked_and_what_somebody_changed_is_found(
+    connector: Any, fresh: PostgreSql
+) -> None:
+    whole = row(
+        "u1", whole=1 << 62, huge=10**30, exact=Decimal("12.10"), floating=1.5, truth=True, text="ä",
+        at=datetime(2026, 11, 20, 14, 30, 1, 250_000, tzinfo=timezone(timedelta(hours=2))), day=date(2026, 11, 20),
+        raw=b"\x00\xff", id=UUID(int=1), nested={"sum": Decimal("1.20"), "list": [1, None]}, nothing=None,
+    )  # fmt: skip
+    assert await ask(connector, whole) == [Delivered()]
+    (kept,) = await connector.read_back([whole])
+    assert kept.asked == kept.found
+    run(fresh, "UPDATE users SET text = 'by hand', exact = 12.100, nested = '[]'")
+    changed, gone = await connector.read_back([whole, row("u2", text="b")])
+    assert {name for name in changed.asked if changed.asked[name] != changed.found[name]} == {"text", "nested"}
+    assert gone is None
+    page = await connector.list_ours({"table": "users"}, "")
+    assert ([one.entity for one in page.found], page.after) == (["u1"], None)

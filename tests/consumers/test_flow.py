@@ -9,6 +9,7 @@ from consumers import facts
 from consumers.offsets import decode_runs
 from consumers.settlement import PauseConnection
 from consumers.work import Limits
+from schemas.event import Origin
 from tests.consumers.flow_rig import NOW, Rig, redrive, subscription
 
 T, INBOX = ("t", 0), ("orders.inbox", 0)
@@ -409,6 +410,25 @@ def test_fields_that_newer_deliveries_have_sent_since_are_left_out_and_with_none
     assert flow.receipts[0].delivery.idempotency_key != "t/0/3"
     assert [(one.outcome, one.reason) for one in flow.receipts] == [("delivered", None), ("skipped", "superseded")]
     assert [one.offset for one in flow.closed] == [3, 4]
+
+
+def test_a_repair_is_delivered_as_of_the_newest_event_about_its_entity_under_a_key_of_its_own() -> None:
+    flow = rig()
+    newest = Origin("t", 0, 9)
+    flow.give_again(
+        redrive(3, kind="repair", revision="ch-1", omit=("x",), as_of=newest), {"entity": "a", "x": 1, "y": 2}
+    )
+    assert flow.batch() is None
+    batch = flow.batch(background=True)
+    assert batch is not None
+    (delivery,) = batch.deliveries
+    assert (delivery.sequence, dict(delivery.body)) == (newest, {"y": 2})
+    assert delivery.idempotency_key != "t/0/3"
+    flow.answer(batch, Delivered())
+    flow.ack("receipt")
+    assert flow.committed(INBOX) == 1
+    assert flow.closed == []  # it was no dead letter
+    assert flow.receipts[0].record.origin == Origin("t", 0, 3)
 
 
 def test_a_live_event_behind_one_of_the_background_pulls_it_forward() -> None:

@@ -29,6 +29,7 @@ orders = st.builds(
     omit=st.lists(st.text("abc_.", min_size=1, max_size=8), max_size=3).map(tuple),
     redrives=st.integers(0, 100),
     allow_stale=st.booleans(),
+    as_of=st.none() | origins,
 )
 
 

@@ -33,6 +33,7 @@ SEES = 'backbone_monitor_last_success_timestamp_seconds{instance="a"}'
 DEAD = 'backbone_deadletter_records_total{subscription="crm", outcome="rejected", reason="%s"}'
 ENDED = 'backbone_deliveries_total{subscription="crm", connection="hubspot", action="contact.upsert", %s}'
 HELD = 'backbone_deliveries_held_total{subscription="crm", connection="hubspot", action="contact.upsert", %s}'
+FOUND = 'backbone_reconcile_difference{subscription="crm", kind="%s", instance="a"}'
 CIRCUIT = 'backbone_connection_state{connection="hubspot", backbone_connection_state="%s"}'
 STATE = 'backbone_subscription_state{subscription="crm", backbone_subscription_state="%s"}'
 DELIVERED, REJECTED = 'outcome="delivered", reason=""', 'outcome="rejected", reason="bad_email"'
@@ -279,6 +280,14 @@ SCENARIOS = [
         {'backbone_deadletter_oldest_seconds{subscription="crm", instance="a"}': "9000+15x999"},
         "70m",
     ),
+    # reconciling
+    Scenario(
+        "the last reconciling found something",
+        {FOUND % "missing": "2x99", FOUND % "extra": "0x99"},
+        "20m",
+        {"BackboneReconcileDifference"},
+    ),
+    Scenario("what it found is mended", {FOUND % "missing": "2x20 0x99", FOUND % "extra": "0x99"}, "20m"),
     # the monitor
     Scenario("no monitor at all", {}, "5m", {"BackboneMonitorStale"}, alone=True),
     Scenario(

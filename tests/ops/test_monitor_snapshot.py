@@ -106,6 +106,7 @@ def snapshot(*groups: GroupLag) -> Snapshot:
         at=1_000.0, round_s=0.25, every_s=15.0, groups=groups,
         attached={"crm": Attachment("team-a", "hubspot", "3f9a2c")},
         letters={"crm": Letters(3, 400.0), "quiet": Letters(0, None)},
+        reconciled={"crm": {"missing": 2, "extra": 0}},
     )  # fmt: skip
 
 
@@ -139,6 +140,8 @@ def test_a_round_is_shown_with_exactly_the_names_of_the_table() -> None:
     assert of(found, "backbone_group_status", group="crm", backbone_group_status="BEHIND") == 1
     assert of(found, "backbone_group_status", group="crm", backbone_group_status="OK") == 0
     assert of(found, "backbone_group_members", group="crm") == 1
+    assert of(found, "backbone_reconcile_difference", subscription="crm", kind="missing") == 2
+    assert of(found, "backbone_reconcile_difference", subscription="crm", kind="extra") == 0
     assert of(found, "backbone_group_slo_seconds", group="crm", topic="orders") == 60
     end = {"topic": "orders", "partition": "0"}
     assert of(found, "backbone_topic_end_offset", **end, kind="high_watermark") == 110

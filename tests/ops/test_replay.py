@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from consumers.deadletter import letter_of, letter_record
 from consumers.inbox import InboxOrder, parse_inbox
 from consumers.offsets import encode_runs
-from ops.changes import replay as replay_kind
-from ops.changes import replay_plan
+from ops.changes import feeding, replay_plan
 from ops.changes.replay_plan import cut
 from ops.reading import as_record
 from schemas.event import Record
@@ -325,8 +324,8 @@ def test_no_more_is_sent_than_the_workers_take(rows: Rows, monkeypatch: pytest.M
     for number in range(12):
         rows.publish(CREATED, key=f"INV-{number}", total_minor=100)
     read(rows, 12)
-    monkeypatch.setattr(replay_kind, "INBOX_MAX", 8)
-    monkeypatch.setattr(replay_kind, "CHUNK", 4)
+    monkeypatch.setattr(feeding, "INBOX_MAX", 8)
+    monkeypatch.setattr(feeding, "CHUNK", 4)
     plan = replay(rows, "--from", "earliest", "--allow-stale")
     done: list[Any] = []
     running = threading.Thread(target=lambda: done.append(rows.project.document("apply", plan["id"])))
