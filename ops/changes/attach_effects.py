@@ -26,7 +26,7 @@ from ops.changes.attach_survey import (
 from ops.changes.plan import JsonValue
 from ops.changes.structure import structure
 from ops.wording import counted, duration, plain_json
-from schemas.errors import BackboneError, UnreachableError
+from schemas.errors import BackboneError
 
 if TYPE_CHECKING:
     from connectors.pacing import Quota
@@ -75,7 +75,7 @@ def contracts(app: App, subscription: Subscription, effects: Effects) -> None:
                 f"backbone schema check {row['event']} --registry"
             )
     if any(row["registry"] == "away" for row in rows):
-        effects.warnings.append("Which versions are registered is not known: the registry does not answer.")
+        effects.warnings.append("Which versions are registered is not known: the registry does not say.")
 
 
 def _contract(app: App, contract: Contract) -> dict[str, JsonValue]:
@@ -92,7 +92,7 @@ def _contract(app: App, contract: Contract) -> dict[str, JsonValue]:
     }
     try:
         here, newest = app.registry.lookup(contract.subject, contract.text), app.registry.latest(contract.subject)
-    except UnreachableError:
+    except BackboneError:  # whatever it is: an attach needs no registry, the plan only tells of it
         return row | {"registry": "away"}
     return row | {
         "version": None if here is None else here.version,
@@ -161,7 +161,7 @@ def catch_up(
              (begin[place],)}  # fmt: skip
     try:
         survey = look(app, subscription, begin, until)
-    except UnreachableError as error:
+    except BackboneError as error:  # not permitted, deleted meanwhile, away: it may be attached all the same
         survey = Survey(total=sum(until[place] - at for place, at in begin.items()))
         effects.warnings.append(f"What the events would become could not be looked at. {error}")
     known = app.context.connections.get(subscription.connection)
@@ -197,6 +197,9 @@ def sentences(subscription: Subscription, survey: Survey, takes: Effort, quota: 
     connection = subscription.connection
     if not survey.total:
         yield "nothing is to be caught up with: it is live from the first event"
+        return
+    if not survey.looked_at:
+        yield f"catch-up: {counted(survey.total, 'offset')} before the hand-over to live, which were not looked at"
         return
     about = "" if survey.is_exact else "about "
     looked = "" if survey.is_exact else f" (by a look at {survey.looked_at:,} of them, the oldest and the newest)"

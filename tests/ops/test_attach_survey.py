@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -18,6 +19,7 @@ from ops.changes.attach_effects import Effects, figures, sentences, who_may_run
 from ops.changes.attach_survey import EXAMPLES, Survey, effort, expires_before, sampled
 from ops.lag.cluster import Cluster, Place
 from ops.topics import TopicState
+from schemas.errors import BackboneError, NotAllowedError, RefusedError, UnreachableError
 from schemas.event import Record
 from tests.consumers.flow_rig import NOW, ROUTE, JsonPipeline, subscription
 from tests.ops.simulated_cluster import Log, SimulatedCluster, Time
@@ -133,6 +135,24 @@ def test_the_plan_in_figures() -> None:
         "hand_over_about": {"t/0": 2, "t/1": 7},
     }  # fmt: skip
     assert [row["event"] for row in by_event] == ["shop.Ordered"]
+
+
+def test_what_could_not_be_looked_at_is_no_estimate_of_nothing() -> None:
+    said = list(sentences(subscription(), Survey(total=40), effort(0, 1, None), None))
+    assert said == ["catch-up: 40 offsets before the hand-over to live, which were not looked at"]
+
+
+@pytest.mark.parametrize("error", [RefusedError, NotAllowedError, UnreachableError])
+def test_an_attach_is_planned_though_its_events_cannot_be_read(error: type[BackboneError]) -> None:
+    """What only tells of an attach must not forbid it: credentials that may not read, or records that went."""
+    simulated = SimulatedCluster(Time())
+    simulated.logs[A] = Log(since=simulated.clock.now - 39)
+    cluster, effects = Cluster(cast(Any, simulated), cast(Any, simulated.consumer)), Effects()
+    app = SimpleNamespace(context=SimpleNamespace(connections={}))
+    with patch.object(attach_effects, "look", side_effect=error("It cannot be read.")):
+        takes = attach_effects.catch_up(cast(Any, app), cluster, subscription(), {A: 0}, effects)
+    assert (takes.seconds, effects.figures["catch_up"]["looked_at"]) == (None, 0)
+    assert effects.warnings == ["What the events would become could not be looked at. It cannot be read."]
 
 
 def test_without_a_rate_only_the_vendor_knows_how_long_it_takes() -> None:
