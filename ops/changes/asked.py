@@ -64,8 +64,20 @@ def compare(
     sent: StoredReceipt, made: ToDeliver, is_of: IsOf, actions: Actions, together: Together | None = None
 ) -> Likeness:
     """What would be asked now against what was (``asked_last``). ``together``: what it was sent as one with."""
+    found = _compare(sent, made, is_of, actions, together)
+    # also where a change has sent it by itself since
+    is_carried = together is not None and together.carries(made.delivery.sequence, actions)
+    return "carried" if found == "different" and is_carried else found
+
+
+def _compare(
+    sent: StoredReceipt, made: ToDeliver, is_of: IsOf, actions: Actions, together: Together | None
+) -> Likeness:
     if is_together(sent):
-        return "merged" if together is None else together.compare(made.delivery.sequence, is_of, actions)
+        if together is None:
+            return "merged"
+        as_one = together.delivery(actions)
+        return "same" if as_one is not None and is_same(together.receipt, as_one, is_of) else "different"
     if sent.action != made.delivery.action or not is_of(sent, made.delivery.entity):
         return "different"
     now = _as_it_was_sent(sent, made.delivery, actions)
@@ -103,13 +115,10 @@ class Together:
     receipt: StoredReceipt
     made: Mapping[Origin, ToDeliver | None]
 
-    def compare(self, origin: Origin, is_of: IsOf, actions: Actions) -> Likeness:
-        """Of one of its events."""
-        now = self.delivery(actions)
-        if now is not None and is_same(self.receipt, now, is_of):
-            return "same"
+    def carries(self, origin: Origin, actions: Actions) -> bool:
+        """Whether newer ones say all that one of its events would say now, so that it is not to be sent itself."""
         delivery, omit = self._delivery(origin), self.said_anew(origin, actions)
-        return "carried" if omit and without(delivery, omit, actions[delivery.action]) is None else "different"
+        return bool(omit) and without(delivery, omit, actions[delivery.action]) is None
 
     def delivery(self, actions: Actions) -> Delivery | None:
         """What would be sent of them as one; None where they would not go as one now."""

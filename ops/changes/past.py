@@ -307,8 +307,6 @@ class Judge:
             return Judged(past, "expired", send=self._is_endless(letter, told), letter=letter)
         actions = self._subscription.connector.actions
         omit = () if together is None else together.said_anew(origin, actions)
-        if omit and without(made.delivery, omit, actions[made.delivery.action]) is None:
-            return Judged(past, "carried", send=False)
         return Judged(past, "due", send=True, omit=omit, letter=letter)
 
     def _asked_for(self, past: Past, told: Sequence[StoredReceipt], together: Together | None) -> Due:
