@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from consumers.inbox import InboxOrder
-from ops.changes import steering
 from ops.changes.attach_plan import attached_named
 from ops.changes.kinds import ChangeKind
 from ops.changes.letters import CHUNK, CHUNK_S
@@ -24,7 +23,7 @@ from ops.changes.plan import JsonValue, Plan
 from ops.changes.redrive_plan import is_run
 from ops.changes.replay_plan import NOT_SENT, OUTCOME, SEND, behind_of, cut
 from ops.changes.staleness import LEDGER_WAIT_S, attached_subscription
-from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
+from ops.changes.steering import Cancelled, ChangeCancelledError, Pace, paced
 from ops.changes.store import Journal, Store
 from ops.lag.cluster import Cluster, Place
 from ops.ledger.query import read_to_end
@@ -82,14 +81,14 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    steering.begin(app, plan)
-    return _Replay(app, plan, journal).run()
+    with paced(app, plan, journal, rate=plan.details["rate"]) as pace:
+        return _Replay(app, plan, journal, pace).run()
 
 
 class _Replay:
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, pace: Pace) -> None:
         self._app, self._plan, self._journal, self._name = app, plan, journal, plan.subject
-        self._pace = Pace(app, plan, rate=plan.details["rate"])
+        self._pace = pace
         attached = attached_named(app.control(), self._name)
         subscription = attached_subscription(app, attached)
         selection = _selection(plan)
@@ -118,6 +117,7 @@ class _Replay:
             since = journal.notes.get(CHECKPOINT, {}).get("inbox", journal.notes[BEGAN])
             self._before = {order.origin for order, _ in orders_of(self._app, self._plan, since)}
             self._counts[SENT] += len(self._before)
+        journal.note("progress", self._progress())
         try:
             with journal.step(SEND) as todo:
                 if todo:
@@ -260,9 +260,12 @@ class _Replay:
             {
                 CHECKPOINT: checkpoint,
                 "counts": dict(self._counts),
-                "progress": {"done": self._read(), "total": self._plan.details["offsets"], "unit": "offsets"},
+                "progress": self._progress(),
             }
         )
+
+    def _progress(self) -> JsonValue:
+        return {"done": self._read(), "total": self._plan.details["offsets"], "unit": "offsets"}
 
     def _read(self) -> int:
         return self._counts["read"]
