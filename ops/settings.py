@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,7 +41,7 @@ from schemas.errors import BackboneError, InputError, NotFoundError, Unreachable
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
-    from connectors.connector import ConnectorType
+    from connectors.connector import ApiVersion, ConnectorType
     from ops.secrets.vault import Vault
     from producers.settings import PublisherSettings
 
@@ -76,6 +77,8 @@ class ResolvedConnection:
     quota: Quota = field(default_factory=Quota)
     circuit_open_s: float | None = None
     call_log: bool = False
+    credential_expires: date | None = None
+    """as a person wrote it"""
 
     def settings(self, connector_type: ConnectorType) -> Any:
         """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
@@ -102,6 +105,20 @@ class ResolvedConnection:
         except ValidationError as error:
             rule, message = rule_and_sentence(error, connector_type.settings)
             raise ProjectFileError(self.file, rule, f"{where}: {message}") from None
+
+    def expiry(self, settings: Any) -> float | None:
+        """When the credentials that it was opened with end, in seconds since the epoch; None: nothing says when, or
+        its vendor is a fake. Blocks on reading a certificate."""
+        from ops.secrets import expiry
+
+        if self.is_fake:
+            return None
+        leased = self.secrets.ending(value for value in self.table.values() if isinstance(value, str))
+        return expiry.earliest([expiry.of_settings(settings), expiry.of_day(self.credential_expires), leased])
+
+    def api(self, connector_type: ConnectorType) -> ApiVersion | None:
+        """The version of the vendor's API that it asks, and its end; None where the API has no versions."""
+        return None if connector_type.api is None else connector_type.api(self.table)
 
     def shown(self) -> dict[str, Any]:
         """The settings as the file has them: references stay references, addresses lose their credentials."""
@@ -344,6 +361,7 @@ class Context:
             ),
             circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
             call_log=ours["call_log"],
+            credential_expires=None if (day := ours["credential_expires"]) is None else date.fromisoformat(day),
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
             file=self.project.file, secrets=self.secrets, fake_url=url, problem=problem,
         )  # fmt: skip
