@@ -38,9 +38,9 @@ class Metric:
 DELIVERIES = Metric(
     name="backbone_deliveries_total",
     kind="counter",
-    labels=("subscription", "connection", "action", "outcome", "reason"),
+    labels=("subscription", "connection", "action", "event", "outcome", "reason"),
     meaning="Deliveries that came to their end: delivered, skipped (reason: merged, expired and so on) or rejected "
-    "(its dead letter is written).",
+    "(its dead letter is written). `event` is a type that the subscription reads, empty where it cannot be told.",
 )
 DELIVERIES_HELD = Metric(
     name="backbone_deliveries_held_total",

@@ -107,8 +107,9 @@ def test_facts_are_counted_under_the_names_of_the_list(lines: io.StringIO) -> No
         observation(fact)
     value = observation.registry.get_sample_value
     delivered = {"subscription": "crm-contacts", "connection": "hubspot", "action": "contact.upsert"}
-    assert value("backbone_deliveries_total", delivered | {"outcome": "delivered", "reason": ""}) == 1
-    assert value("backbone_deliveries_total", delivered | {"outcome": "rejected", "reason": "invalid_email"}) == 1
+    ended = delivered | {"event": "accounts.UserSignedUp"}
+    assert value("backbone_deliveries_total", ended | {"outcome": "delivered", "reason": ""}) == 1
+    assert value("backbone_deliveries_total", ended | {"outcome": "rejected", "reason": "invalid_email"}) == 1
     assert value("backbone_deliveries_held_total", delivered | {"outcome": "retry_later", "reason": "locked"}) == 1
     assert value("backbone_records_not_ours_total", {"subscription": "crm-contacts"}) == 40
     assert value("backbone_event_age_seconds_count", {"subscription": "crm-contacts"}) == 3
@@ -144,8 +145,8 @@ def test_deliveries_are_counted_as_the_library_would_count_them(
     seconds_of = metrics.histogram(metrics.DELIVERY_SECONDS, theirs)
     ages = metrics.histogram(metrics.EVENT_AGE, theirs)
     for subscription, connection, outcome, seconds, age_s in settled:
-        tally.add((subscription, connection, "action", outcome, ""), seconds, age_s)
-        counter.labels(subscription, connection, "action", outcome, "").inc()
+        tally.add((subscription, connection, "action", "event", outcome, ""), seconds, age_s)
+        counter.labels(subscription, connection, "action", "event", outcome, "").inc()
         seconds_of.labels(connection).observe(seconds)
         ages.labels(subscription).observe(age_s)
     assert samples(ours) == samples(theirs)
