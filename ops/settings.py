@@ -33,6 +33,7 @@ from ops.project_file import (
     read_file,
     rule_and_sentence,
 )
+from ops.project_place import FILE, project_file
 from ops.secrets.lookup import Secrets
 from ops.secrets.reference import FORMS, holds_reference, is_reference
 from producers import plaintext
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from ops.secrets.vault import Vault
     from producers.settings import PublisherSettings
 
-FILE = "backbone.toml"
 GROUP_KAFKA_KEYS = frozenset({"group.protocol", "session.timeout.ms", "heartbeat.interval.ms"})
 """Settings of group membership: they are for the consumers of subscriptions alone."""
 
@@ -463,7 +463,7 @@ class Project:
 def load_project(start: Path | None = None) -> Project:
     """The project of ``start``, of ``BACKBONE_PROJECT``, or the nearest backbone.toml upwards from the working
     directory. Raises NotFoundError if there is none, InputError for what is wrong in it."""
-    file = _project_file(start)
+    file = project_file(start)
     return Project(file=file, content=read_file(file))
 
 
@@ -507,22 +507,6 @@ def user_name() -> str:
 def secret_fields(model: type[BaseModel]) -> set[str]:
     """The names of a settings model's fields that are ``SecretStr``."""
     return {name for name, field in model.model_fields.items() if _mentions_secret(field.annotation)}
-
-
-def _project_file(start: Path | None) -> Path:
-    named = start or (Path(os.environ["BACKBONE_PROJECT"]) if os.environ.get("BACKBONE_PROJECT") else None)
-    if named is not None:
-        file = named / FILE if named.is_dir() else named
-        if not file.is_file():
-            raise NotFoundError(f"There is no project file {file}.")
-        return file.resolve()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FILE).is_file():
-            return folder / FILE
-    raise NotFoundError(
-        f"There is no {FILE} in {here} or above it. Go to a project's folder, or set BACKBONE_PROJECT to one."
-    )
 
 
 def _mentions_secret(annotation: Any) -> bool:

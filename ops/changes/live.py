@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from consumers.control import TOPIC, Control, Steering, steering_record
 from consumers.heartbeat import EVERY_S
@@ -18,6 +18,7 @@ from consumers.heartbeat import TOPIC as HEARTBEAT
 from ops.app import AWAY, CLUSTER_TIMEOUT_S
 from ops.changes.beat import ChangeBeat, beat_record, farewell_record
 from ops.changes.plan import Plan
+from ops.changes.steering import LOOK_EVERY_S
 from ops.changes.store import Journal
 from producers.errors import Backpressure
 from producers.settled import Acknowledged, SendFailed
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from ops.app import App
-
-LOOK_EVERY_S: Final = 0.2
 
 
 class Live:
@@ -152,17 +151,6 @@ def live(app: App, plan: Plan, journal: Journal, *, rate: float = 0.0) -> Iterat
         yield made
     finally:
         made._end()
-
-
-def forget(app: App, change_id: str) -> None:
-    """The change has ended: nothing is wanted of it any more. A record that cannot be written stays, and nobody
-    follows it: that is no reason to call what was done undone."""
-    from ops.control import write_control
-
-    try:
-        write_control(app, [steering_record(change_id, None)])
-    except BackboneError as error:
-        app.screen.detail(f"What was wanted of {change_id} stays in {TOPIC}: {error}")
 
 
 def _exists(app: App, topic: str) -> bool:

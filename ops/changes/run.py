@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ops.changes import approval, audit, live, steering
+from ops.changes import approval, audit, steering
 from ops.changes.kinds import ChangeKind, kind
 from ops.changes.steering import ChangeCancelledError
 from ops.changes.store import Journal, Progressed, Store
@@ -177,7 +177,7 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         progressed.state, progressed.doing, progressed.after = "cancelled", "", dict(cancelled.after)
         store.keep(plan.id, progressed)
         _close_audit(app, plan, "partly_applied", cancelled.after | {"cancelled": True}, reason)
-        live.forget(app, plan.id)
+        steering.forget(app, plan.id)
         raise
     except Exception as error:
         known = error if isinstance(error, BackboneError) else app.translated(error)
@@ -193,7 +193,7 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         _close_audit(app, plan, "failed" if untouched else "partly_applied", {}, reason)
         if untouched:
             if how.long:
-                live.forget(app, plan.id)
+                steering.forget(app, plan.id)
             raise
         raise PartlyDoneError(
             f"{plan.id} is partly done ({_count(plan, progressed)}): {sentence} Go on: {_apply_line(app, plan)}.{back}"
@@ -204,7 +204,7 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
     store.keep(plan.id, progressed)
     _close_audit(app, plan, "applied", after, reason)
     if how.long:
-        live.forget(app, plan.id)
+        steering.forget(app, plan.id)
     return after
 
 

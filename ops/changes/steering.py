@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from consumers.control import Steering, steering_record, timestamp
+from consumers.control import TOPIC, Steering, steering_record, timestamp
 from ops.changes import afar
 from ops.changes.kinds import ChangeKind, kind
-from ops.changes.live import LOOK_EVERY_S, Live, forget, live
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.store import Journal, Progressed, Store
-from schemas.errors import InputError, NotFoundError, PartlyDoneError, RefusedError
+from schemas.errors import BackboneError, InputError, NotFoundError, PartlyDoneError, RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
+    from ops.changes.live import Live
 
+LOOK_EVERY_S: Final = 0.2
 Verb = Literal["pause", "resume", "cancel", "throttle"]
 
 
@@ -96,8 +97,21 @@ class Pace:
 @contextmanager
 def paced(app: App, plan: Plan, journal: Journal, *, rate: float) -> Iterator[Pace]:
     """The pace of a change while it is applied; meanwhile it is seen and heard (``ops.changes.live``)."""
+    from ops.changes.live import live
+
     with live(app, plan, journal, rate=rate) as now:
         yield Pace(app, plan, now, rate=rate)
+
+
+def forget(app: App, change_id: str) -> None:
+    """The change has ended: nothing is wanted of it any more. A record that cannot be written stays, and nobody
+    follows it: that is no reason to call what was done undone."""
+    from ops.control import write_control
+
+    try:
+        write_control(app, [steering_record(change_id, None)])
+    except BackboneError as error:
+        app.screen.detail(f"What was wanted of {change_id} stays in {TOPIC}: {error}")
 
 
 def begin(app: App, plan: Plan, progressed: Progressed) -> None:

@@ -55,10 +55,12 @@ def list_(app: App, limit: int) -> None:
     progress.
     """
     from ops.changes.store import Store
+    from ops.completing import remember
 
     found = _merged(app)
     planned = {change_id: place for place, change_id in enumerate(Store.of(app).ids())}  # several in one second
     rows = sorted(found.values(), key=lambda row: (row["at"], planned.get(row["id"], -1), row["id"]))[-limit:]
+    remember(app, "change", [row["id"] for row in reversed(rows)])
     app.screen.rows("changes", rows, COLUMNS, empty="No change was planned here, and the audit is empty.")
 
 
