@@ -54,6 +54,7 @@ TAKES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("status", "name"): SUBSCRIPTION,
     **{(f"connection {verb}", "name"): CONNECTION for verb in ("show", "pause", "resume")},
     ("connection check", "names"): CONNECTION,
+    ("connection calls", "name"): CONNECTION,
     ("subscription new", "connection"): CONNECTION,
     ("catalog personal-data", "connection"): CONNECTION,
     **{(f"catalog {verb}", "name"): ("event", "subscription", "connection", "topic")

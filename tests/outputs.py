@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "ops" / "outputs"
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 FREE = frozenset({
-    "after", "before", "body", "data", "dependency", "example", "examples", "headers", "now", "payload", "rows",
-    "settings", "value",
+    "after", "before", "body", "calls", "data", "dependency", "effects", "example", "examples", "headers", "now",
+    "payload", "rows", "settings", "value",
 })  # fmt: skip
 """Fields whose content is not ours to promise: payloads, what a kind of change notes, settings of connectors."""
 MAPS = frozenset({
