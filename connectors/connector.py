@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -241,6 +241,15 @@ class Action:
     by_reference: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ApiVersion:
+    """The version of a vendor's API that a connection asks. ``sunset``: the first day on which the vendor may not
+    answer it any more; None: the vendor has named none."""
+
+    version: str
+    sunset: date | None = None
+
+
 class Fake(Protocol):
     """A real HTTP server that behaves as the vendor documents, and misbehaves when told.
 
@@ -271,6 +280,8 @@ class ConnectorType:
     deliveries (sql: the DDL); it blocks, changes nothing, raises BackboneError. None where there is nothing to say.
     ``answered(status, after)`` is the connector's own classification of an HTTP status (with a Retry-After) for one
     delivery alone, without a body; the tests in subscription files use it. None: as HTTP says.
+    ``api(table)`` is the version of the vendor's API that the connection of this table asks, and when the vendor ends
+    it. None: the vendor's API has no versions.
     ``check``, ``look_up``, ``read_back`` and ``list_ours`` say that its connectors fulfil ``Checks``, ``LooksUp``,
     ``ReadsBack`` (of its actions that are upserts) and ``ListsOurs``.
     Importing the module that holds it must be cheap: heavy imports belong inside ``open`` and ``fake``.
@@ -290,6 +301,7 @@ class ConnectorType:
     actions_for: Callable[[Mapping[str, JsonValue]], Mapping[str, Action]] | None = None
     preview: Callable[[Any, Sequence[Delivery]], list[str]] | None = None
     answered: Callable[[int, timedelta | None], Outcome] | None = None
+    api: Callable[[Mapping[str, JsonValue]], ApiVersion] | None = None
     check: bool = False
     look_up: bool = False
     read_back: bool = False

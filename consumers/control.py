@@ -12,6 +12,7 @@ key                                  value                                      
 ``subscription|NAME|leave``          Leave: our workers stay out of the group until then         rewind
 ``connection|NAME``                  State of a vendor connection                                people, workers
 ``erased|HASH``                      ErasedPerson: events that arrived before are not sent       erase
+``change|ID``                        Steering: what is wanted of a change that runs              people
 ===================================  ==========================================================  ================
 
 State, start and leave have keys of their own so that nobody has to read, modify and write what another one writes.
@@ -98,6 +99,17 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """What people want of a change that runs, on whatever machine; the process that applies it follows. ``rate`` is a
+    number a second; None: as planned, 0: no limit. ``by`` and ``at``: who said so last, and when."""
+
+    state: Literal["running", "paused", "cancelled"] = "running"
+    rate: float | None = None
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttachedSubscription:
     """One subscription as the control topic has it. ``definition`` None: detached, or never attached."""
 
@@ -135,6 +147,7 @@ class ControlSnapshot:
     connections: Mapping[str, State]
     detached: Mapping[str, AttachedSubscription]
     erased: Mapping[str, ErasedPerson] = field(default_factory=dict)
+    changes: Mapping[str, Steering] = field(default_factory=dict)
 
 
 class Control:
@@ -144,6 +157,7 @@ class Control:
     def __init__(self, erased: Erased | None = None) -> None:
         self._subscriptions: dict[str, AttachedSubscription] = {}
         self._connections: dict[str, State] = {}
+        self._changes: dict[str, Steering] = {}
         self._erased = erased or Erased()
         self.unreadable = 0
 
@@ -163,6 +177,12 @@ class Control:
                 events = () if content is None else tuple(content["events"])
                 self._erased.put(name, None if content is None else _of(ErasedPerson, content | {"events": events}))
                 return None
+            if kind == "change" and not rest:
+                if content is None:
+                    self._changes.pop(name, None)
+                else:
+                    self._changes[name] = _steering(content)
+                return None
             if kind == "subscription":
                 self._subscriptions[name] = _changed(
                     self._subscriptions.get(name, AttachedSubscription(name=name)), rest, content
@@ -180,6 +200,7 @@ class Control:
             connections=dict(self._connections),
             detached={n: s for n, s in sorted(self._subscriptions.items()) if s.definition is None},
             erased=self._erased.people,
+            changes=dict(self._changes),
         )
 
 
@@ -187,6 +208,15 @@ def _of(kind: type[T], content: dict[str, Any]) -> T:
     """The dataclass; fields that a newer version has added are left out."""
     known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in content.items() if name in known})
+
+
+def _steering(content: dict[str, Any]) -> Steering:
+    """Raises ValueError for what nobody could follow: a word that is none, a rate that is no number."""
+    found = _of(Steering, content)
+    is_rate = found.rate is None or (type(found.rate) in (int, float) and 0 <= found.rate < float("inf"))
+    if found.state not in ("running", "paused", "cancelled") or not is_rate:
+        raise ValueError("no steering")
+    return found
 
 
 def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) -> AttachedSubscription:
@@ -292,7 +322,12 @@ def erased_record(mark: str, person: ErasedPerson) -> ControlRecord:
     return _record(f"erased|{mark}", person)
 
 
-def _record(key: str, content: Definition | State | Start | Leave | ErasedPerson | None) -> ControlRecord:
+def steering_record(change_id: str, steering: Steering | None) -> ControlRecord:
+    """The record of what is wanted of a change; None once it has ended."""
+    return _record(f"change|{change_id}", steering)
+
+
+def _record(key: str, content: Definition | State | Start | Leave | ErasedPerson | Steering | None) -> ControlRecord:
     value = None if content is None else json.dumps(asdict(content), ensure_ascii=False, sort_keys=True).encode()
     return key.encode(), value
 

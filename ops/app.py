@@ -192,9 +192,12 @@ class App:
     def control(self) -> ControlSnapshot:
         """What ``backbone.control`` says now: read from its beginning to its end, every time. A topic that is not
         there yet reads as empty."""
+        from ops.completing import remember
         from ops.control import read_control
 
-        return read_control(self)
+        found = read_control(self)
+        remember(self, "subscription", sorted(found.subscriptions), whole=True)
+        return found
 
     # ---- receipts ---------------------------------------------------------------------------------------------
 
@@ -427,8 +430,14 @@ def _with_screen_options(command: F, github: bool) -> F:
     outputs = (*OUTPUTS, "github") if github else OUTPUTS
 
     def store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if ctx.resilient_parsing:
+            if param.name == "context" and value is not None:
+                from ops.completing import CONTEXT
+
+                ctx.meta[CONTEXT] = value
+            return
         app = ctx.find_object(App)
-        if app is None or value is None or value is False or ctx.resilient_parsing:
+        if app is None or value is None or value is False:
             return
         if param.name == "context":
             app.choose_context(value)

@@ -119,7 +119,12 @@ class LazyGroup(click.Group):
             return None
         if entry.verbs is not None:
             return LazyGroup({"Commands": entry.verbs}, name=cmd_name, help=entry.summary, no_args_is_help=True)
-        return _imported(cmd_name, entry.place)
+        found = _imported(cmd_name, entry.place)
+        if ctx.resilient_parsing:  # the shell asks what may come next
+            from ops.completing import attach
+
+            attach(found, " ".join([*_words(ctx), cmd_name]))
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -133,6 +138,11 @@ class LazyGroup(click.Group):
         for title, section in self._sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name, entry.summary) for name, entry in section.items()])
+
+
+def _words(ctx: click.Context) -> list[str]:
+    """How the group is called, without ``backbone``."""
+    return [] if ctx.parent is None else [*_words(ctx.parent), ctx.info_name or ""]
 
 
 def _imported(name: str, place: str) -> click.Command:
@@ -249,8 +259,18 @@ def _unexpected(app: App, error: Exception) -> int:
 
 
 def _chosen_context(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
-    if name is not None:
+    if name is not None and ctx.resilient_parsing:
+        from ops.completing import CONTEXT
+
+        ctx.meta[CONTEXT] = name
+    elif name is not None:
         ctx.ensure_object(App).choose_context(name)
+
+
+def _contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+    from ops.completing import completed
+
+    return completed(("context",), incomplete, "local")
 
 
 cli = Root(
@@ -266,6 +286,7 @@ cli = Root(
             metavar="NAME",
             expose_value=False,
             callback=_chosen_context,
+            shell_complete=_contexts,
             help="The context of backbone.toml to talk to; default: local.",
         ),
     ],

@@ -122,7 +122,12 @@ def _operator(topics: Iterable[str], readers: Mapping[str, Iterable[str]]) -> It
     yield from _monitor("operator", topics, readers)
     yield Permission("operator", "group", ALL, (READ, "Delete"), "rewind, and its undo")
     yield Permission("operator", "cluster", CLUSTER, ("Create",), "schema register, attach: topics that are missing")
-    yield Permission("operator", "topic", "backbone.control", (WRITE,), "attach, detach, pause, resume, erase")
+    yield Permission(
+        "operator", "topic", "backbone.control", (WRITE,), "attach, detach, pause, resume, erase; steer a change"
+    )
+    yield Permission(
+        "operator", "topic", "backbone.heartbeat", (WRITE,), "say that a long change runs, and how far it is"
+    )
     yield Permission("operator", "topic", "backbone.audit", (READ, WRITE), "the record of every change")
     for name in sorted(readers):
         # a change that was cut asks the inbox what it has sent

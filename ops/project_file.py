@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self
@@ -33,8 +33,9 @@ from schemas.findings import did_you_mean
 PROTECTION = frozenset({"rate", "concurrency", "background", "circuit_open"})
 """How the vendor is protected."""
 
-PER_CONTEXT = PROTECTION | {"call_log"}
-"""Keys of ours in a connection that a context may set anew: a sandbox has another quota, and no calls to be kept."""
+PER_CONTEXT = PROTECTION | {"call_log", "credential_expires"}
+"""Keys of ours in a connection that a context may set anew: a sandbox has another quota and credential, and no calls
+to be kept."""
 
 SECRET_KAFKA_KEYS = frozenset({
     "sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "ssl.key.password", "ssl.key.pem",
@@ -120,6 +121,14 @@ def _circuit_open(text: str) -> str:
         raise ValueError(str(error).removesuffix(".")) from None
     if not timedelta(seconds=1) <= span <= timedelta(hours=1):
         raise ValueError("is a duration from 1s to 1h")
+    return text
+
+
+def _day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is a date like 2027-03-31") from None
     return text
 
 
@@ -319,6 +328,11 @@ class ConnectionTable(BaseModel):
         default=False,
         description="Keep its calls, redacted: what was asked and what the vendor answered, for `backbone connection "
         "calls`.",
+    )
+    credential_expires: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_day)] | None = Field(
+        default=None,
+        description="The day on which the credential ends, `2027-03-31`, where the vendor says so and the credential "
+        "itself does not. You are told 14 days before.",
     )
 
 

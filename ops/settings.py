@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +33,7 @@ from ops.project_file import (
     read_file,
     rule_and_sentence,
 )
+from ops.project_place import FILE, project_file
 from ops.secrets.lookup import Secrets
 from ops.secrets.reference import FORMS, holds_reference, is_reference
 from producers import plaintext
@@ -40,11 +42,10 @@ from schemas.errors import BackboneError, InputError, NotFoundError, Unreachable
 from schemas.findings import did_you_mean
 
 if TYPE_CHECKING:
-    from connectors.connector import ConnectorType
+    from connectors.connector import ApiVersion, ConnectorType
     from ops.secrets.vault import Vault
     from producers.settings import PublisherSettings
 
-FILE = "backbone.toml"
 GROUP_KAFKA_KEYS = frozenset({"group.protocol", "session.timeout.ms", "heartbeat.interval.ms"})
 """Settings of group membership: they are for the consumers of subscriptions alone."""
 
@@ -76,6 +77,8 @@ class ResolvedConnection:
     quota: Quota = field(default_factory=Quota)
     circuit_open_s: float | None = None
     call_log: bool = False
+    credential_expires: date | None = None
+    """as a person wrote it"""
 
     def settings(self, connector_type: ConnectorType) -> Any:
         """The connector's settings model. Raises InputError naming the connection and the key, never a value."""
@@ -102,6 +105,20 @@ class ResolvedConnection:
         except ValidationError as error:
             rule, message = rule_and_sentence(error, connector_type.settings)
             raise ProjectFileError(self.file, rule, f"{where}: {message}") from None
+
+    def expiry(self, settings: Any) -> float | None:
+        """When the credentials that it was opened with end, in seconds since the epoch; None: nothing says when, or
+        its vendor is a fake. Blocks on reading a certificate."""
+        from ops.secrets import expiry
+
+        if self.is_fake:
+            return None
+        leased = self.secrets.ending(value for value in self.table.values() if isinstance(value, str))
+        return expiry.earliest([expiry.of_settings(settings), expiry.of_day(self.credential_expires), leased])
+
+    def api(self, connector_type: ConnectorType) -> ApiVersion | None:
+        """The version of the vendor's API that it asks, and its end; None where the API has no versions."""
+        return None if connector_type.api is None else connector_type.api(self.table)
 
     def shown(self) -> dict[str, Any]:
         """The settings as the file has them: references stay references, addresses lose their credentials."""
@@ -344,6 +361,7 @@ class Context:
             ),
             circuit_open_s=None if opens is None else parse_duration(opens).total_seconds(),
             call_log=ours["call_log"],
+            credential_expires=None if (day := ours["credential_expires"]) is None else date.fromisoformat(day),
             name=name, connector=table.connector, table=settings, is_fake=fake, root=self.project.root,
             file=self.project.file, secrets=self.secrets, fake_url=url, problem=problem,
         )  # fmt: skip
@@ -445,7 +463,7 @@ class Project:
 def load_project(start: Path | None = None) -> Project:
     """The project of ``start``, of ``BACKBONE_PROJECT``, or the nearest backbone.toml upwards from the working
     directory. Raises NotFoundError if there is none, InputError for what is wrong in it."""
-    file = _project_file(start)
+    file = project_file(start)
     return Project(file=file, content=read_file(file))
 
 
@@ -489,22 +507,6 @@ def user_name() -> str:
 def secret_fields(model: type[BaseModel]) -> set[str]:
     """The names of a settings model's fields that are ``SecretStr``."""
     return {name for name, field in model.model_fields.items() if _mentions_secret(field.annotation)}
-
-
-def _project_file(start: Path | None) -> Path:
-    named = start or (Path(os.environ["BACKBONE_PROJECT"]) if os.environ.get("BACKBONE_PROJECT") else None)
-    if named is not None:
-        file = named / FILE if named.is_dir() else named
-        if not file.is_file():
-            raise NotFoundError(f"There is no project file {file}.")
-        return file.resolve()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FILE).is_file():
-            return folder / FILE
-    raise NotFoundError(
-        f"There is no {FILE} in {here} or above it. Go to a project's folder, or set BACKBONE_PROJECT to one."
-    )
 
 
 def _mentions_secret(annotation: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -99,6 +101,25 @@ def _sweep() -> None:
         if pid.isdigit() and not running(ProcessId(int(pid), started)):
             local.down(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _documents_are_what_is_promised() -> Iterator[None]:
+    """Every JSON document that a command prints in a test is held to its schema (``tests/outputs.py``)."""
+    from ops.screen import Screen, plain_json
+    from tests import outputs
+
+    with pytest.MonkeyPatch.context() as patched:
+        printed = Screen._document
+
+        def checked(self: Screen, schema: str, data: Any, *, error: Mapping[str, Any] | None = None) -> None:
+            printed(self, schema, data, error=error)
+            if error is None and not self.fields:
+                row = self.output == "ndjson"
+                outputs.seen(f"backbone.{schema}/v1", json.loads(plain_json(data)), is_row=row)
+
+        patched.setattr(Screen, "_document", checked)
+        yield
 
 
 _numbers = itertools.count()

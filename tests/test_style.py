@@ -13,6 +13,7 @@ FOLDERS = ("schemas", "producers", "connectors", "consumers", "ops")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 ENVIRONMENT_DOORS = {
     "ops/settings.py",
+    "ops/project_place.py",
     "producers/settings.py",
     # what child processes are given, and where a system's Java is: not settings of the backbone
     "ops/benchmarks/peering.py",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from connectors.connector import Connector, ConnectorType, Delivery, Fake, Idempotency, JsonValue, Outcome
 from connectors.hubspot.actions import ACTIONS, actions_for
-from connectors.hubspot.settings import DEPENDENCY, HubSpotSettings
+from connectors.hubspot.settings import DEPENDENCY, HubSpotSettings, api
 from schemas.event import Origin
 
 __all__ = ["CONNECTOR"]
@@ -61,6 +61,7 @@ CONNECTOR = ConnectorType(
     dependency=DEPENDENCY,
     answered=_answered,
     actions_for=actions_for,
+    api=api,
     check=True,
     read_back=True,
     list_ours=True,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from connectors.connector import ApiVersion, JsonValue
 from connectors.settings import SETTINGS, BaseUrl, Connections, Credential, Timeout
 
 PropertyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
@@ -52,6 +54,21 @@ class HubSpotSettings(BaseModel):
     def contacts_path(self) -> str:
         """Where contacts are in this version of the API."""
         return "/crm/v3/objects/contacts" if self.api_version == "v3" else f"/crm/objects/{self.api_version}/contacts"
+
+
+SUPPORTED_MONTHS = 18
+"""How long a dated version is supported."""
+
+
+def api(table: Mapping[str, JsonValue]) -> ApiVersion:
+    """The version that a connection asks. A dated one ends with the 18th month after its own; of v3 HubSpot says that
+    it is legacy, and no end."""
+    version = str(table.get("api_version") or HubSpotSettings.model_fields["api_version"].default)
+    year, _, month = version.partition("-")
+    if not (year.isdecimal() and month.isdecimal()):
+        return ApiVersion(version)
+    months = int(year) * 12 + int(month) - 1 + SUPPORTED_MONTHS
+    return ApiVersion(version, date(months // 12, months % 12 + 1, 1))
 
 
 DEPENDENCY: Mapping[str, str] = {

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from ops.changes import audit
 from ops.changes.audit import Entry
 from ops.changes.kinds import kind
-from ops.settings import user_name
 from schemas.errors import NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
@@ -62,6 +61,8 @@ def approve(app: App, change_id: str, *, reason: str) -> tuple[Entry, Entry]:
     """Approve what was proposed under this id; the proposal, and the entry that approves it. Blocks. Raises
     NotFoundError, RefusedError for
     one's own plan, one that is too old, was begun, or is approved already."""
+    from ops.settings import user_name
+
     entries = audit.entries(app)
     mine = [one for one in entries if one.change_id == change_id]
     proposal = next((one for one in reversed(mine) if one.phase == "proposed"), None)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from consumers.inbox import InboxOrder
-from ops.changes import letters, steering
+from ops.changes import letters
 from ops.changes.attach_plan import attached_named
 from ops.changes.kinds import ChangeKind
 from ops.changes.letters import Choice, chunk_name, chunks
@@ -28,7 +28,7 @@ from ops.changes.orders import (
     waiting_in_inbox,
 )  # fmt: skip
 from ops.changes.plan import JsonValue, Plan, new_plan
-from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
+from ops.changes.steering import Cancelled, ChangeCancelledError, Pace, paced
 from ops.changes.store import Journal, Store
 from ops.dead_topic import DeadTopic, Standing
 from ops.sending import Outgoing, send_acked
@@ -92,16 +92,16 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    steering.begin(app, plan)
-    return _Discard(app, plan, journal).run()
+    with paced(app, plan, journal, rate=plan.details["rate"]) as pace:
+        return _Discard(app, plan, journal, pace).run()
 
 
 class _Discard:
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, pace: Pace) -> None:
         self._app, self._plan, self._journal = app, plan, journal
         ids = [origin_of(one) for one, _, _, _ in plan.details["letters"]]
         self._dead = DeadTopic(app, plan.subject, remember=ids)
-        self._pace = Pace(app, plan, rate=plan.details["rate"])
+        self._pace = pace
         self._told: dict[Origin, int] = {}
 
     def run(self) -> dict[str, JsonValue]:
@@ -111,6 +111,7 @@ class _Discard:
         else:
             self._told = sent_before(self._app, plan, journal.notes[BEGAN])
         ids = [origin_of(one) for one, _, _, _ in plan.details["letters"]]
+        self._note()
         try:
             with self._app.screen.progress(len(ids), "letters") as progress:
                 for start, end in plan.details["chunks"]:
@@ -146,10 +147,13 @@ class _Discard:
         send_acked(self._app, (self._order(standing) for standing in closed))
         self._told |= {standing.letter.origin: standing.letter.redrives for standing in closed}
         progress.advance(len(ids))
-        total = len(self._plan.details["letters"])
-        self._journal.note("progress", {"done": len(self._told), "total": total, "unit": "letters"})
+        self._note()
         if cancelled:
             raise Cancelled
+
+    def _note(self) -> None:
+        total = len(self._plan.details["letters"])
+        self._journal.note("progress", {"done": len(self._told), "total": total, "unit": "letters"})
 
     def _due(self, ids: Sequence[Origin]) -> list[Standing]:
         """The letters of the chunk that are to be closed and told. They are noted before the first is: after a cut in

@@ -19,14 +19,13 @@ from consumers.erased import ErasedPerson
 from consumers.erasure import Erasure, sealed
 from consumers.inbox import InboxOrder, inbox_record
 from consumers.sealing import unseal
-from ops.changes import steering
 from ops.changes.erase_plan import MARK, OUTCOME, Person, asking_step, letters_step, what_was_given
 from ops.changes.kinds import ChangeKind
 from ops.changes.orders import BEGAN, inbox_ends, orders_of, origin_of
 from ops.changes.plan import JsonValue, Plan
 from ops.changes.redrive_plan import is_run
 from ops.changes.staleness import LEDGER_WAIT_S
-from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
+from ops.changes.steering import Cancelled, ChangeCancelledError, Pace, paced
 from ops.changes.store import Journal, Store
 from ops.control import write_control
 from ops.dead_topic import DeadTopic
@@ -70,15 +69,15 @@ def _person(app: App, plan: Plan) -> Person:
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    steering.begin(app, plan)
-    return _Erase(app, plan, journal).run()
+    with paced(app, plan, journal, rate=0.0) as pace:
+        return _Erase(app, plan, journal, pace).run()
 
 
 class _Erase:
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, pace: Pace) -> None:
         self._app, self._plan, self._journal = app, plan, journal
         self._parts: Mapping[str, JsonValue] = plan.details["subscriptions"]
-        self._pace = Pace(app, plan, rate=0.0)
+        self._pace = pace
         self._total = sum(len(part["erasures"]) for part in self._parts.values())
         self._asked = self._closed = 0
 

@@ -12,7 +12,7 @@ from ops.changes.letters import CHUNK, CHUNK_S
 from ops.changes.orders import BEGAN, inbox_ends, orders_of, outgoing, waiting_before
 from ops.changes.redrive_plan import is_run
 from ops.changes.staleness import LEDGER_WAIT_S
-from ops.changes.steering import Cancelled, Pace
+from ops.changes.steering import Cancelled
 from ops.ledger.query import read_to_end
 from ops.sending import Outgoing, send_acked
 from ops.wording import counted
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from consumers.inbox import InboxOrder
     from ops.app import App
     from ops.changes.plan import JsonValue, Plan
+    from ops.changes.steering import Pace
     from ops.changes.store import Journal
     from ops.lag.cluster import Place
     from schemas.event import Origin, Record
@@ -40,10 +41,9 @@ class Feeding:
     """The inbox's side of one change. Its plan has ``rate``, ``wait_s``, ``inbox_partitions`` and ``grown`` among its
     details. Blocks; one thread. ``chunk_size`` events are to be sent at once."""
 
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, pace: Pace) -> None:
         self._app, self._plan, self._journal, self._name = app, plan, journal, plan.subject
-        rate = plan.details["rate"]
-        self.pace = Pace(app, plan, rate=rate)
+        self.pace, rate = pace, plan.details["rate"]
         self.chunk_size = CHUNK if not rate else max(1, min(CHUNK, int(rate * CHUNK_S)))
         self._told_waiting = False
         self._since: Mapping[str, int] = {}

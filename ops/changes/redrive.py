@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from consumers.inbox import InboxOrder
-from ops.changes import letters, steering
+from ops.changes import letters
 from ops.changes.attach_plan import attached_named
 from ops.changes.kinds import ChangeKind
 from ops.changes.orders import (
@@ -30,7 +30,7 @@ from ops.changes.orders import (
 from ops.changes.plan import JsonValue, Plan
 from ops.changes.redrive_plan import FOLLOW, OUTCOME, is_run
 from ops.changes.staleness import FRESH, Guard, Verdict, attached_subscription
-from ops.changes.steering import Cancelled, ChangeCancelledError, Pace
+from ops.changes.steering import Cancelled, ChangeCancelledError, Pace, paced
 from ops.changes.store import Journal, Store
 from ops.dead_topic import DeadTopic, Standing, in_order
 from ops.sending import Outgoing, send_acked
@@ -74,8 +74,8 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    steering.begin(app, plan)
-    return _Redrive(app, plan, journal).run()
+    with paced(app, plan, journal, rate=plan.details["rate"]) as pace:
+        return _Redrive(app, plan, journal, pace).run()
 
 
 @dataclass(slots=True)
@@ -115,11 +115,11 @@ class _Came:
 
 
 class _Redrive:
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, pace: Pace) -> None:
         self._app, self._plan, self._journal = app, plan, journal
         self._name = plan.subject
         self._dead = DeadTopic(app, self._name)
-        self._pace = Pace(app, plan, rate=plan.details["rate"])
+        self._pace = pace
         self._counts = _Counts(**journal.notes.get("counts", {}))
         self._guard = None if plan.details["allow_stale"] else self._open_guard()
         self._sent: set[Origin] = set()
@@ -142,6 +142,7 @@ class _Redrive:
         now = {origin: (one.partition, one.offset) for origin, one in self._dead.open.items()}
         self._came = _Came({origin: wanted.get(origin) or now.get(origin, (-1, -1)) for origin in self._sent})
         self._watched = is_run(self._app, self._name)
+        self._note()
         try:
             with self._app.screen.progress(len(order), "letters") as progress:
                 for start, end in plan.details["chunks"]:

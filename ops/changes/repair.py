@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from consumers.inbox import InboxOrder
 from consumers.pipeline import OfErased, ToDeliver
 from consumers.receipts import about_text
-from ops.changes import steering
 from ops.changes.attach_plan import attached_named
 from ops.changes.feeding import CHECKPOINT, Feeding
 from ops.changes.kinds import ChangeKind
@@ -23,7 +22,7 @@ from ops.changes.past import Selection, Sieve
 from ops.changes.plan import JsonValue, Plan
 from ops.changes.repair_plan import OUTCOME, SEND, Mend, mends_of, repairable
 from ops.changes.staleness import attached_subscription
-from ops.changes.steering import Cancelled, ChangeCancelledError
+from ops.changes.steering import Cancelled, ChangeCancelledError, paced
 from ops.changes.store import Journal, Store
 from ops.dead_topic import DeadTopic
 from ops.lag.cluster import Cluster, Place
@@ -65,14 +64,14 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    steering.begin(app, plan)
-    return _Repair(app, plan, journal).run()
+    with paced(app, plan, journal, rate=plan.details["rate"]) as pace:
+        return _Repair(app, plan, journal, Feeding(app, plan, journal, pace)).run()
 
 
 class _Repair:
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, feed: Feeding) -> None:
         self._app, self._plan, self._journal, self._name = app, plan, journal, plan.subject
-        self._feed = Feeding(app, plan, journal)
+        self._feed = feed
         self._subscription = attached_subscription(app, attached_named(app.control(), self._name))
         self._actions = self._subscription.connector.actions
         self._sieve = Sieve(app, self._subscription, Selection(types=tuple(sorted(self._subscription.routes))))
@@ -86,6 +85,7 @@ class _Repair:
     def run(self) -> dict[str, JsonValue]:
         journal = self._journal
         self._feed.begin()
+        journal.note("progress", self._progress())
         try:
             with journal.step(SEND) as todo:
                 if todo:
@@ -154,7 +154,7 @@ class _Repair:
             {
                 CHECKPOINT: self._feed.checkpoint(at, last=last),
                 "counts": dict(self._counts),
-                "progress": {"done": self._done(), "total": self._plan.details["events"], "unit": "events"},
+                "progress": self._progress(),
             }
         )
         progress.advance(self._done() - progress.done)
@@ -216,6 +216,9 @@ class _Repair:
     def _sent(self) -> int:
         """How many events were sent, an earlier try's with them."""
         return self._counts[SENT] + len(self._feed.before)
+
+    def _progress(self) -> JsonValue:
+        return {"done": self._done(), "total": self._plan.details["events"], "unit": "events"}
 
     def _done(self) -> int:
         return self._counts[SENT] + sum(self._counts[why] for why in LEFT_OUT)

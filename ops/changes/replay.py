@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from consumers.inbox import InboxOrder
-from ops.changes import steering
 from ops.changes.attach_plan import attached_named
 from ops.changes.feeding import CHECKPOINT, Feeding
 from ops.changes.kinds import ChangeKind
@@ -21,7 +20,7 @@ from ops.changes.past import Judge, Judged, Past, Selection, Sieve, selection_of
 from ops.changes.plan import JsonValue, Plan
 from ops.changes.replay_plan import NOT_SENT, OUTCOME, SEND, behind_of, cut
 from ops.changes.staleness import attached_subscription
-from ops.changes.steering import Cancelled, ChangeCancelledError
+from ops.changes.steering import Cancelled, ChangeCancelledError, paced
 from ops.changes.store import Journal, Store
 from ops.lag.cluster import Cluster, Place
 from ops.reading import Spans, read_spans
@@ -69,15 +68,14 @@ def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    steering.begin(app, plan)
-    return _Replay(app, plan, journal).run()
+    with paced(app, plan, journal, rate=plan.details["rate"]) as pace:
+        return _Replay(app, plan, journal, Feeding(app, plan, journal, pace)).run()
 
 
 class _Replay:
-    def __init__(self, app: App, plan: Plan, journal: Journal) -> None:
+    def __init__(self, app: App, plan: Plan, journal: Journal, feed: Feeding) -> None:
         self._app, self._plan, self._journal, self._name = app, plan, journal, plan.subject
-        self._feed = Feeding(app, plan, journal)
-        self._pace = self._feed.pace
+        self._feed, self._pace = feed, feed.pace
         attached = attached_named(app.control(), self._name)
         subscription = attached_subscription(app, attached)
         selection = _selection(plan)
@@ -98,6 +96,7 @@ class _Replay:
     def run(self) -> dict[str, JsonValue]:
         journal = self._journal
         self._feed.begin()
+        journal.note("progress", self._progress())
         try:
             with journal.step(SEND) as todo:
                 if todo:
@@ -201,7 +200,7 @@ class _Replay:
             {
                 CHECKPOINT: self._feed.checkpoint(at, last=last),
                 "counts": dict(self._counts),
-                "progress": {"done": self._read(), "total": self._plan.details["offsets"], "unit": "offsets"},
+                "progress": self._progress(),
             }
         )
 
@@ -209,6 +208,9 @@ class _Replay:
     def _sent(self) -> int:
         """How many events were sent, an earlier try's with them."""
         return self._counts[SENT] + len(self._feed.before)
+
+    def _progress(self) -> JsonValue:
+        return {"done": self._read(), "total": self._plan.details["offsets"], "unit": "offsets"}
 
     def _read(self) -> int:
         return self._counts["read"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ops.changes import approval, audit
+from ops.changes import approval, audit, steering
 from ops.changes.kinds import ChangeKind, kind
 from ops.changes.steering import ChangeCancelledError
 from ops.changes.store import Journal, Progressed, Store
@@ -142,6 +142,8 @@ def _apply(app: App, store: Store, plan: Plan, *, reason: str = "", at_once: boo
         resumed = progressed.state == "applying"
         if plan.expired_at(datetime.now(UTC)) and not (resumed and how.long):
             raise RefusedError(_stale(plan, progressed, "it is older than 60 minutes"))
+        if resumed and how.long:
+            steering.begin(app, plan, progressed)
         how.precheck(app, plan, frozenset(progressed.done))
         if not at_once and approval.is_asked_for(app, plan):
             approval.check(app, plan)
@@ -175,6 +177,7 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         progressed.state, progressed.doing, progressed.after = "cancelled", "", dict(cancelled.after)
         store.keep(plan.id, progressed)
         _close_audit(app, plan, "partly_applied", cancelled.after | {"cancelled": True}, reason)
+        steering.forget(app, plan.id)
         raise
     except Exception as error:
         known = error if isinstance(error, BackboneError) else app.translated(error)
@@ -189,6 +192,8 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
         app.interrupted = said
         _close_audit(app, plan, "failed" if untouched else "partly_applied", {}, reason)
         if untouched:
+            if how.long:
+                steering.forget(app, plan.id)
             raise
         raise PartlyDoneError(
             f"{plan.id} is partly done ({_count(plan, progressed)}): {sentence} Go on: {_apply_line(app, plan)}.{back}"
@@ -198,6 +203,8 @@ def _act(app: App, store: Store, plan: Plan, how: ChangeKind, progressed: Progre
     progressed.after = after
     store.keep(plan.id, progressed)
     _close_audit(app, plan, "applied", after, reason)
+    if how.long:
+        steering.forget(app, plan.id)
     return after
 
 

@@ -1,22 +1,27 @@
-"""A long change while it runs: its pace, and the people who pause, throttle or cancel it from another terminal.
+"""A long change while it runs: its pace, and the people who pause, throttle or cancel it from any machine.
 
-The kind ``steer`` writes what a person wants beside the plan; the process that acts looks there between two sends.
+The kind ``steer`` writes what a person wants to ``backbone.control`` (key ``change|ID``); the process that acts hears
+it (``ops.changes.live``) and looks there between two sends.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from consumers.control import TOPIC, Steering, steering_record, timestamp
+from ops.changes import afar
 from ops.changes.kinds import ChangeKind, kind
 from ops.changes.plan import JsonValue, Plan, new_plan
-from ops.changes.store import Journal, Progressed, Steering, Store
-from schemas.errors import InputError, PartlyDoneError, RefusedError
+from ops.changes.store import Journal, Progressed, Store
+from schemas.errors import BackboneError, InputError, NotFoundError, PartlyDoneError, RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
+    from ops.changes.live import Live
 
 LOOK_EVERY_S: Final = 0.2
 Verb = Literal["pause", "resume", "cancel", "throttle"]
@@ -44,13 +49,13 @@ class Pace:
         self,
         app: App,
         plan: Plan,
+        now: Live,
         *,
         rate: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._app, self._id, self._rate = app, plan.id, rate
-        self._store = Store.of(app)
+        self._app, self._id, self._rate, self._now = app, plan.id, rate, now
         self._clock, self._sleep = clock, sleep
         self._looked_at = self._next_at = clock() - LOOK_EVERY_S
         self._steering = Steering()
@@ -73,37 +78,63 @@ class Pace:
         self._looked_at = now
         told = False
         while True:
-            before, self._steering = self._steering, self._store.steering(self._id)
+            before, self._steering = self._steering, self._now.wanted
             if self._steering.state == "cancelled":
                 raise Cancelled
             if before.rate != self._steering.rate:
                 self._next_at = min(self._next_at, self._clock())  # a long wait of the old rate ends
             if self._steering.state == "running":
+                self._now.rests(False)
                 return
             if not told:
-                self._app.screen.say(f"{self._id} is paused. Go on: backbone change resume {self._id}")
+                who = f", by {self._steering.by}" if self._steering.by else ""
+                self._app.screen.say(f"{self._id} is paused{who}. Go on: backbone change resume {self._id}")
+                self._now.rests(True)
                 told = True
             self._sleep(LOOK_EVERY_S)
 
 
-def begin(app: App, plan: Plan) -> None:
-    """The change is applied by a person now: what somebody had paused goes on, a throttle stays."""
-    store = Store.of(app)
-    steering = store.steering(plan.id)
-    if steering.state != "running":
-        store.steer(plan.id, replace(steering, state="running"))
+@contextmanager
+def paced(app: App, plan: Plan, journal: Journal, *, rate: float) -> Iterator[Pace]:
+    """The pace of a change while it is applied; meanwhile it is seen and heard (``ops.changes.live``)."""
+    from ops.changes.live import live
+
+    with live(app, plan, journal, rate=rate) as now:
+        yield Pace(app, plan, now, rate=rate)
+
+
+def forget(app: App, change_id: str) -> None:
+    """The change has ended: nothing is wanted of it any more. A record that cannot be written stays, and nobody
+    follows it: that is no reason to call what was done undone."""
+    from ops.control import write_control
+
+    try:
+        write_control(app, [steering_record(change_id, None)])
+    except BackboneError as error:
+        app.screen.detail(f"What was wanted of {change_id} stays in {TOPIC}: {error}")
+
+
+def begin(app: App, plan: Plan, progressed: Progressed) -> None:
+    """A person applies what was cut: what somebody had paused goes on, a throttle stays. Raises RefusedError for one
+    that was cancelled meanwhile, from another machine: it ends here."""
+    wanted = app.control().changes.get(plan.id, Steering())
+    if wanted.state == "cancelled":
+        _end(Store.of(app), plan.id, progressed)
+        forget(app, plan.id)
+        raise RefusedError(f"{plan.id} was cancelled by {wanted.by}, at {wanted.at}. Nothing was changed.")
+    if wanted.state == "paused":
+        _write(app, plan.id, replace(wanted, state="running"))
 
 
 # ---- the kind -------------------------------------------------------------------------------------------------------
 
 
 def steer_plan(app: App, change_id: str, verb: Verb, *, rate: float | None = None) -> Plan:
-    """The small change that acts on a running one. Raises NotFoundError, RefusedError if it does not run, or cannot
-    be steered."""
-    store = Store.of(app)
-    target = store.load(change_id)
-    now = store.steering(change_id)
-    _check(store, target, verb, now)
+    """The small change that acts on a running one, wherever that runs. Blocks on the cluster. Raises NotFoundError,
+    RefusedError if it does not run, or cannot be steered."""
+    target = afar.find(app, change_id)
+    now = _wanted(app, change_id)
+    _check(target, verb, now)
     wanted = {
         "pause": replace(now, state="paused"),
         "resume": replace(now, state="running"),
@@ -123,16 +154,22 @@ def steer_plan(app: App, change_id: str, verb: Verb, *, rate: float | None = Non
     )
 
 
-def _check(store: Store, target: Plan, verb: str, now: Steering) -> None:
+def _check(target: afar.Target, verb: str, now: Steering) -> None:
     name = target.id
     if not kind(target.kind).long:
         raise RefusedError(f"{name} ({target.kind}) ends by itself within seconds: it cannot be steered.")
-    state = store.progressed(name).state
-    if state != "applying":
-        was = "was never applied" if state == "planned" else f"is {state} already"
+    if target.state != "applying":
+        was = "was never applied" if target.state == "planned" else f"is {target.state} already"
         raise RefusedError(f"{name} {was}: there is nothing to {verb}.")
-    if verb != "cancel" and not store.is_running(name):
-        raise RefusedError(f"{name} was cut and does not run. Go on: backbone apply {name}")
+    if verb == "cancel" and now.state == "cancelled":
+        raise RefusedError(f"{name} is cancelled already, by {now.by}.")
+    if verb != "cancel" and not target.runs:
+        if target.is_here:
+            raise RefusedError(f"{name} was cut and does not run. Go on: backbone apply {name}")
+        raise RefusedError(
+            f"Nothing is heard of {name}: it was cut, or its machine is away. It is {target.author}'s, who goes on "
+            f"there: backbone apply {name}. End it from here: backbone change cancel {name}"
+        )
     if verb == "pause" and now.state == "paused":
         raise RefusedError(f"{name} is paused already.")
     if verb == "resume" and now.state == "running":
@@ -140,39 +177,66 @@ def _check(store: Store, target: Plan, verb: str, now: Steering) -> None:
 
 
 def precheck(app: App, plan: Plan, done: frozenset[str]) -> None:
-    store = Store.of(app)
-    _check(store, store.load(plan.subject), plan.details["verb"], Steering(state="running") if done else _now(plan))
+    if done:
+        return
+    planned = Steering(state=plan.before["state"], rate=plan.before["rate"])
+    _check(afar.find(app, plan.subject), plan.details["verb"], planned)
 
 
-def _now(plan: Plan) -> Steering:
-    return Steering(state=plan.before["state"], rate=plan.before["rate"])
+def _wanted(app: App, change_id: str) -> Steering:
+    return app.control().changes.get(change_id, Steering())
+
+
+def _write(app: App, change_id: str, steering: Steering) -> None:
+    from ops.control import write_control
+    from ops.settings import user_name
+
+    write_control(app, [steering_record(change_id, replace(steering, by=user_name(), at=timestamp()))])
 
 
 def act(app: App, plan: Plan, journal: Journal) -> dict[str, JsonValue]:
-    store = Store.of(app)
     wanted = Steering(state=plan.details["state"], rate=plan.details["rate"])
     with journal.step(plan.details["verb"]) as todo:
         if todo:
-            store.steer(plan.subject, wanted)
-            if wanted.state == "cancelled" and not store.is_running(plan.subject):
-                _end(store, plan.subject)
+            _write(app, plan.subject, wanted)
+            target = afar.find(app, plan.subject)
+            if target.state != "applying":  # what it says of itself at its end came before our record, or will come
+                forget(app, plan.subject)
+                if wanted.state != "cancelled" or target.state != "cancelled":
+                    raise RefusedError(f"{plan.subject} ended meanwhile: there was nothing to {plan.details['verb']}.")
+            elif wanted.state == "cancelled" and not target.runs:
+                _end_of_cut(app, plan, target)
     return {"state": wanted.state, "rate": wanted.rate}
 
 
-def _end(store: Store, change_id: str) -> None:
-    """Nobody runs it any more, so nobody would see that it is cancelled: what was cut is ended here."""
-    with store.locked(change_id):
-        progressed = store.progressed(change_id)
-        if progressed.state == "applying":
-            progressed.state, progressed.doing = "cancelled", ""
-            store.keep(change_id, progressed)
+def _end_of_cut(app: App, plan: Plan, target: afar.Target) -> None:
+    """Nobody runs it any more, so nobody would see that it is cancelled: what was cut is ended by whoever cancels it.
+    On another machine than its own what is wanted stays in ``backbone.control``: should it be applied again, or be
+    running all the same, it ends by that."""
+    if target.is_here:
+        store = Store.of(app)
+        with store.locked(plan.subject):
+            progressed = store.progressed(plan.subject)
+            if progressed.state != "applying":
+                return
+            _end(store, plan.subject, progressed)
+        forget(app, plan.subject)
+    afar.close(app, target, reason=plan.reason)
 
 
-def followed(app: App, change_id: str) -> Progressed:
-    """Wait until nobody runs the change any more, with its progress on the screen; how far it came. Blocks as long as
-    it runs. Raises NotFoundError; RefusedError if it was never applied."""
+def _end(store: Store, change_id: str, progressed: Progressed) -> None:
+    progressed.state, progressed.doing = "cancelled", ""
+    store.keep(change_id, progressed)
+
+
+def followed(app: App, change_id: str) -> afar.Ended:
+    """Wait until nobody runs the change any more, with its progress on the screen; how it ended. Blocks as long as it
+    runs. Raises NotFoundError; RefusedError if it was never applied."""
     store = Store.of(app)
-    plan = store.load(change_id)
+    try:
+        plan = store.load(change_id)
+    except NotFoundError:
+        return afar.followed(app, change_id)
     progressed = store.progressed(change_id)
     if progressed.state == "planned":
         raise RefusedError(f"{change_id} was not applied yet. Do it: backbone apply {change_id}")
@@ -185,7 +249,7 @@ def followed(app: App, change_id: str) -> Progressed:
             done = len(progressed.done) if noted is None else noted["done"]
             progress.advance(done - progress.done)
             if not running or progressed.state != "applying":
-                return progressed
+                return afar.Ended(state=progressed.state, error=progressed.error, after=progressed.after)
             time.sleep(LOOK_EVERY_S)  # another process writes the file; nobody tells
 
 

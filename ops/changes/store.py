@@ -43,16 +43,6 @@ class Progressed:
     at: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steering:
-    """What a person wants of a change that runs. ``rate`` is a number a second; None: as planned, 0: no limit."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "hide_input_in_errors": True}
-
-    state: Literal["running", "paused", "cancelled"] = "running"
-    rate: float | None = None
-
-
 class Store:
     """The changes of one context on this machine."""
 
@@ -120,22 +110,6 @@ class Store:
         content = {one.name: getattr(progressed, one.name) for one in fields(progressed)}
         _write(self._state_file(change_id), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
-    def steering(self, change_id: str) -> Steering:
-        """What is wanted of it while it runs; nothing special if nobody said. Raises InputError for a broken file."""
-        from pydantic import TypeAdapter, ValidationError
-
-        file = self._steering_file(change_id)
-        try:
-            return TypeAdapter(Steering).validate_json(file.read_bytes())
-        except FileNotFoundError:
-            return Steering()
-        except (ValidationError, OSError):
-            raise InputError(f"{file} cannot be read. Remove it: the change then runs as it was planned.") from None
-
-    def steer(self, change_id: str, steering: Steering) -> None:
-        """Say what is wanted of it; whoever runs it sees it within half a second."""
-        _write(self._steering_file(change_id), json.dumps({"state": steering.state, "rate": steering.rate}) + "\n")
-
     def is_running(self, change_id: str) -> bool:
         """Whether a process on this machine is applying or undoing it right now."""
         try:
@@ -156,9 +130,6 @@ class Store:
 
     def _plan_file(self, change_id: str) -> Path:
         return self.folder / f"{change_id}.json"
-
-    def _steering_file(self, change_id: str) -> Path:
-        return self.folder / f"{change_id}.steering.json"
 
     def _state_file(self, change_id: str) -> Path:
         return self.folder / f"{change_id}.state.json"

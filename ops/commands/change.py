@@ -1,4 +1,4 @@
-"""``backbone change``: what was planned here and done anywhere; and steering what runs."""
+"""``backbone change``: what was planned here and done anywhere; and steering what runs, on whatever machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ops.screen import Column
 
 if TYPE_CHECKING:
     from ops.changes.audit import Entry
+    from ops.changes.beat import Heard
     from ops.changes.steering import Verb
 
 COLUMNS = [
@@ -22,6 +23,8 @@ COLUMNS = [
     Column("author", "BY"),
     Column("reason"),
     Column("undone_by"),
+    Column("runs_on"),
+    Column("progress"),
 ]
 STATES = {
     "proposed": "proposed",
@@ -33,6 +36,7 @@ STATES = {
     "undone": "undone",
 }
 """What the last audit entry of a change says of it, seen from another machine."""
+MAY_RUN = ("begun", "partly")
 
 
 @click.group(no_args_is_help=True)
@@ -45,12 +49,18 @@ def change() -> None:
 @screen_options
 @click.pass_obj
 def list_(app: App, limit: int) -> None:
-    """The newest changes, the newest last."""
+    """The newest changes, the newest last; of those that run now also where, and how far they are.
+
+    JSON: one row a change: id, at, state, kind, title, author, reason, undone_by; of what runs: runs_on (host/pid),
+    progress.
+    """
     from ops.changes.store import Store
+    from ops.completing import remember
 
     found = _merged(app)
     planned = {change_id: place for place, change_id in enumerate(Store.of(app).ids())}  # several in one second
     rows = sorted(found.values(), key=lambda row: (row["at"], planned.get(row["id"], -1), row["id"]))[-limit:]
+    remember(app, "change", [row["id"] for row in reversed(rows)])
     app.screen.rows("changes", rows, COLUMNS, empty="No change was planned here, and the audit is empty.")
 
 
@@ -59,7 +69,11 @@ def list_(app: App, limit: int) -> None:
 @screen_options
 @click.pass_obj
 def show(app: App, change_id: str) -> None:
-    """One change: its plan, how far it came, and its audit entries."""
+    """One change: its plan, how far it came, its audit entries, and whether it runs.
+
+    Its steps and what was noted of them are known on the machine that planned it only; elsewhere the audit, and what
+    the process that applies it says, are shown.
+    """
     from ops.changes.store import Store
     from schemas.errors import NotFoundError
 
@@ -71,14 +85,17 @@ def show(app: App, change_id: str) -> None:
         if not audit:
             raise
         data = _from_audit(audit)
-        app.screen.document("change", data | {"audit": [_line(entry) for entry in audit]}, _render(app))
+        now = _now(app, change_id, data["state"])
+        app.screen.document("change", data | now | {"audit": [_line(entry) for entry in audit]}, _render(app))
+        app.screen.say(_known_elsewhere(data, now))
         return
     progressed = store.progressed(change_id)
+    state = _state(plan.expires, progressed.state, progressed.done, audit)
     data = {
         "id": plan.id,
         "kind": plan.kind,
         "title": plan.title,
-        "state": _state(plan.expires, progressed.state, progressed.done, audit),
+        "state": state,
         "author": plan.author,
         "reason": plan.reason,
         "created": plan.created,
@@ -94,6 +111,7 @@ def show(app: App, change_id: str) -> None:
         "before": plan.before,
         "after": progressed.after or plan.after,
         "rows": list(plan.rows),
+        **_now(app, change_id, state),
         "audit": [_line(entry) for entry in audit],
     }
     app.screen.document("change", data, _render(app))
@@ -131,9 +149,10 @@ def approve(app: App, change_id: str, reason: str) -> None:
 @screen_options
 @click.pass_obj
 def watch(app: App, change_id: str) -> None:
-    """Follow a change that runs in another process, until it ends. Exit 7 if it was cut or cancelled.
+    """Follow a change that runs in another process, here or on another machine, until it ends. Exit 7 if it was cut or
+    cancelled.
 
-    Ctrl-C ends the watching, not the change.
+    Ctrl-C ends the watching, not the change. JSON: id, state, error, after.
     """
     from ops.changes.steering import followed
     from schemas.errors import PartlyDoneError
@@ -143,7 +162,9 @@ def watch(app: App, change_id: str) -> None:
     data = {"id": change_id, "state": ended.state, "error": ended.error, "after": ended.after}
     app.screen.document("change.watch", data)
     if ended.state == "applying":
-        raise PartlyDoneError(f"{change_id} was cut and does not run any more. Go on: backbone apply {change_id}")
+        raise PartlyDoneError(
+            f"{change_id} was cut and does not run any more. Go on where it was planned: backbone apply {change_id}"
+        )
     if ended.state == "cancelled":
         raise PartlyDoneError(f"{change_id} was cancelled.")
 
@@ -163,9 +184,12 @@ def _steers(verb: Verb, help_: str) -> None:
         act_at_once(app, steer_plan(app, change_id, verb), reason=reason)
 
 
-_steers("pause", "Let a running change rest between two sends; what was sent goes on.")
-_steers("resume", "Let a paused change go on.")
-_steers("cancel", "End a running change where it is, or one that was cut. What was done stays done.")
+_steers("pause", "Let a running change rest between two sends, whatever machine it runs on; what was sent goes on.")
+_steers("resume", "Let a paused change go on, whatever machine it runs on.")
+_steers(
+    "cancel",
+    "End a running change where it is, whatever machine it runs on, or one that was cut. What was done stays done.",
+)
 
 
 @change.command()
@@ -175,7 +199,7 @@ _steers("cancel", "End a running change where it is, or one that was cut. What w
 @screen_options
 @click.pass_obj
 def throttle(app: App, change_id: str, rate: str, reason: str | None) -> None:
-    """Let a running change send at most so many a second; 'none' for no limit."""
+    """Let a running change send at most so many a second, whatever machine it runs on; 'none' for no limit."""
     from ops.changes.run import act_at_once
     from ops.changes.steering import parse_rate, steer_plan
 
@@ -210,7 +234,50 @@ def _merged(app: App) -> dict[str, dict[str, Any]]:
                 "undone_by": progressed.undone_by,
             }
         )
+    if any(row["state"] in MAY_RUN for row in rows.values()):
+        for change_id, heard in _beats(app).items():
+            if heard.is_fresh and change_id in rows:
+                rows[change_id] |= {"runs_on": heard.beat.process, "progress": heard.beat.progress}
     return rows
+
+
+def _beats(app: App) -> dict[str, Heard]:
+    """What runs; where it cannot be seen that is said, and the rest is shown."""
+    from ops.changes.beat import read_beats
+    from schemas.errors import BackboneError
+
+    try:
+        return read_beats(app)
+    except BackboneError as error:
+        app.screen.warn(f"Whether a change runs cannot be seen: {error}")
+        return {}
+
+
+def _now(app: App, change_id: str, state: str) -> dict[str, Any]:
+    """Whether it runs, and what people want of it; both None for one that has ended."""
+    from dataclasses import asdict
+
+    from schemas.errors import BackboneError
+
+    if state not in MAY_RUN:
+        return {"runs": None, "wanted": None}
+    heard = _beats(app).get(change_id)
+    try:
+        wanted = app.control().changes.get(change_id)
+    except BackboneError:  # the warning about what runs says it
+        wanted = None
+    runs = None
+    if heard is not None and heard.is_fresh:
+        runs = {name: value for name, value in asdict(heard.beat).items() if name != "change"}
+        runs["heard_s"] = round(heard.age_s, 1)
+    return {"runs": runs, "wanted": None if wanted is None else asdict(wanted)}
+
+
+def _known_elsewhere(data: dict[str, Any], now: dict[str, Any]) -> str:
+    elsewhere = "Its steps, and what was noted of them, are known on the machine that planned it only."
+    if data["state"] not in MAY_RUN or now["runs"] is not None:
+        return elsewhere
+    return f"Nothing is heard of it: it was cut, or its machine is away; {data['author']} goes on there. {elsewhere}"
 
 
 def _audit(app: App) -> list[Entry]:
@@ -233,7 +300,7 @@ def _from_audit(entries: list[Entry]) -> dict[str, Any]:
         "id": first.change_id,
         "kind": first.kind,
         "title": first.summary,
-        "state": STATES.get(last.phase, last.phase),
+        "state": "cancelled" if last.after.get("cancelled") else STATES.get(last.phase, last.phase),
         "author": first.author,
         "reason": first.reason,
         "at": first.at,
@@ -259,7 +326,7 @@ def _state(expires: Any, state: str, done: list[str], audit: list[Entry]) -> str
 
 
 def _row(data: dict[str, Any]) -> dict[str, Any]:
-    names = ("id", "at", "state", "kind", "title", "author", "reason", "undone_by")
+    names = ("id", "at", "state", "kind", "title", "author", "reason", "undone_by", "runs_on", "progress")
     return {name: data.get(name) or None for name in names}
 
 
@@ -276,7 +343,7 @@ def _render(app: App) -> Any:
         width = max(len(key) for key in plain)
         parts.append("\n".join(f"{key:<{width}}  {shown(value)}" for key, value in plain.items()))
         parts += list(data.get("summary", []))
-        for name in ("before", "after"):
+        for name in ("before", "after", "runs", "wanted"):
             if data.get(name):
                 parts.append(f"{name}: {plain_json(data[name])}")
         for name in ("rows", "steps", "audit"):

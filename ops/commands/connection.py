@@ -32,6 +32,7 @@ LIST = [
     Column("in_flight"),
     Column("reason"),
     Column("subscriptions"),
+    Column("api_sunset", "API ENDS"),
 ]
 WORKERS = [
     Column("process", "WORKER"),
@@ -69,10 +70,11 @@ def list_(app: App) -> None:
 
     STATE is the worst that a living worker says: running; paused (the vendor asked for quiet, or did not answer);
     half_open and open (the circuit breaker); held (paused by a person); stopped (credentials); unused (no worker has
-    opened it).
+    opened it). API ENDS is the day on which the vendor ends the version of its API that the connection asks.
+    credential_expires is what backbone.toml says; workers know more: backbone_credential_expiry_timestamp_seconds.
 
     JSON: one row a connection with name, connector, state, reason, until, workers, workers_in_state, quota_used,
-    in_flight, waiting, subscriptions.
+    in_flight, waiting, subscriptions, api_version, api_sunset, credential_expires.
     """
     statuses, beats = _statuses(app, list(app.project.connections))
     app.screen.rows("connections", [_row(app, status) for status in statuses], LIST)
@@ -205,10 +207,18 @@ def _row(app: App, status: ConnectionStatus) -> dict[str, Any]:
     from ops.connections import as_row
 
     row = as_row(status)
+    resolved = app.context.connection(status.name)
+    kind = app.connector_types.get(resolved.connector)
+    api = None if kind is None else resolved.api(kind)
     return (
         {"name": row.pop("name"), "connector": app.project.connections[status.name].connector}
         | row
-        | {"until": _time(status.until)}
+        | {
+            "until": _time(status.until),
+            "api_version": None if api is None else api.version,
+            "api_sunset": None if api is None else api.sunset,
+            "credential_expires": resolved.credential_expires,
+        }
     )
 
 
@@ -244,6 +254,10 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
         "kept by": data["sub_processor"],
         **{f"  {key}": value for key, value in data["settings"].items()},
     }
+    if data["api_version"]:
+        lines["asks"] = _api(data)
+    if data["credential_expires"]:
+        lines["credential"] = f"ends {data['credential_expires']}, as backbone.toml says"
     if data["not_usable_because"]:
         lines["not usable"] = data["not_usable_because"]
     width = max(len(label) for label in lines)
@@ -253,6 +267,11 @@ def _in_full(app: App, data: Mapping[str, Any]) -> list[Any]:
     if data["in_workers"]:
         parts += ["", app.screen.table(data["in_workers"], WORKERS)]
     return parts
+
+
+def _api(data: Mapping[str, Any]) -> str:
+    ends = "whose end the vendor has not named" if data["api_sunset"] is None else f"until {data['api_sunset']}"
+    return f"version {data['api_version']} of its API, {ends}"
 
 
 async def _all_checked(app: App, names: Sequence[str]) -> list[dict[str, Any]]:

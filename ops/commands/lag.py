@@ -135,7 +135,10 @@ class _Looks:
 
 
 def _show(app: App, look: _Look, *, watched: bool = False) -> None:
+    from ops.completing import remember
+
     _warn(app, look.groups)
+    remember(app, "group", [group.name for group in look.groups])
     rows, columns = _table(look.groups, verbose=app.screen.verbose, trend=watched or look.has_trend)
     app.screen.rows("lag", rows, columns, empty="There are no groups.")
 

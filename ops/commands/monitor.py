@@ -82,6 +82,7 @@ async def watch(app: App, host: str, port: int, *, every_s: float, compat: tuple
     from ops.secrets.rotation import Rotation
     from ops.watch import health
     from ops.watch.compat import exporters
+    from ops.watch.expiry_metrics import Expiries
     from ops.watch.group_metrics import GroupMetrics
     from ops.watch.logs import logger
 
@@ -107,6 +108,7 @@ async def watch(app: App, host: str, port: int, *, every_s: float, compat: tuple
 
     rotation = Rotation(app.context.secrets, credential_told)
     rotation.watch(uses.of_kafka(app.context, renew))
+    registry.register(Expiries(rotation.expiries))
     rotating = asyncio.get_running_loop().create_task(rotation.run())
     try:
         monitor.start(rests=lambda: not claim(app.context, host, server.port, over=True))

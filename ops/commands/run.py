@@ -98,6 +98,16 @@ def credential_told(name: str, sentence: str) -> None:
         logger().info("credential_taken", of=name)
 
 
+def sunset_of(app: App, connection: str) -> float | None:
+    """When the vendor ends the version of its API that this connection asks, in seconds since the epoch."""
+    from ops.secrets.expiry import of_day
+
+    resolved = app.context.connections.get(connection)  # None: the ledger is no connection of the project
+    kind = None if resolved is None else app.connector_types.get(resolved.connector)
+    found = None if resolved is None or kind is None else resolved.api(kind)
+    return None if found is None else of_day(found.sunset)
+
+
 def _leave_at_once(app: App) -> NoReturn:
     """Like kill -9, which the delivery is made for: nothing is lost, some may be delivered a second time."""
     app.screen.error(
@@ -129,6 +139,7 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
     from ops.secrets import uses
     from ops.secrets.rotation import Rotation
     from ops.watch import health as health_server
+    from ops.watch.expiry_metrics import Expiries
     from ops.watch.group_metrics import GroupMetrics
     from ops.watch.logs import logger
     from ops.watch.watching import open_watching
@@ -154,6 +165,8 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
 
     def opened(connection: Connection) -> None:
         observe.follow_connection(connection.name, quota_used=lambda: connection.view().quota_used)
+        if (sunset := sunset_of(app, connection.name)) is not None:
+            sunsets[connection.name] = sunset
 
     def renew(username: str, password: str) -> None:
         producer.renew(username, password)
@@ -163,6 +176,8 @@ async def _work(app: App, names: tuple[str, ...], host: str, port: int) -> bool:
             monitor.renew(app.admin(), username, password)
 
     rotation = Rotation(app.context.secrets, credential_told)
+    sunsets: dict[str, float] = {}
+    observe.registry.register(Expiries(rotation.expiries, lambda: dict(sunsets)))
     make = Wiring(app, app.decoder, producer, watching.tell, opened, rotation.watch)
     monitor = open_monitor(app) if not names or MONITOR in names else None
     worker = Worker(

@@ -46,6 +46,7 @@ def topic() -> None:
 def list_(app: App, names: tuple[str, ...]) -> None:
     """Topics of the cluster: partitions, copies, how many offsets they hold, and what they are for."""
     from ops import topics
+    from ops.completing import remember
     from ops.lag.cluster import Cluster
     from schemas.errors import NotFoundError
     from schemas.findings import did_you_mean
@@ -76,6 +77,7 @@ def list_(app: App, names: tuple[str, ...]) -> None:
                 "for": purposes.get(name) or _subscription_of(name),
             }
         )
+    remember(app, "topic", [str(row["topic"]) for row in rows])
     app.screen.rows("topics", rows, LIST_COLUMNS, empty="The cluster has no topics yet.")
 
 

@@ -6,9 +6,10 @@ its fields belong together (user and password of one lease), and reading a dynam
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ AGAIN_S = 10.0
 class _Kept:
     secret: Secret
     due: float
+    ends: float
+    """when its lease does, by the clock; infinite without one"""
+    failing: bool = False
 
 
 class Secrets:
@@ -96,8 +100,17 @@ class Secrets:
                     self._keep(path, self._fresh(path, kept.secret))
                 except BackboneError as error:
                     kept.due = now + AGAIN_S
+                    kept.failing = True
                     failed.append(str(error) if isinstance(error, ProjectFileError) else f"{error}.")
         return failed
+
+    def ending(self, references: Iterable[str]) -> float | None:
+        """When the first of the leases that these name ends, in seconds since the epoch, of those whose renewal fails
+        now; None: none. A lease that is renewed has no end to anybody. Does not block on the vault."""
+        paths = {vault_reference(one.removeprefix("vault:")).path for one in references if one.startswith("vault:")}
+        kept = [one for path, one in list(self._kept.items()) if path in paths and one.failing and one.ends < math.inf]
+        ends = min((one.ends for one in kept), default=None)
+        return None if ends is None else time.time() + ends - self._clock()
 
     def _fresh(self, path: str, secret: Secret) -> Secret:
         vault = self._opened()
@@ -109,7 +122,9 @@ class Secrets:
             return self._keep(path, self._opened().read(path)) if kept is None else kept.secret
 
     def _keep(self, path: str, secret: Secret) -> Secret:
-        self._kept[path] = _Kept(secret, self._clock() + (secret.seconds * RENEW_AT if secret.lease else STATIC_S))
+        now = self._clock()
+        due, ends = (secret.seconds * RENEW_AT, secret.seconds) if secret.lease else (STATIC_S, math.inf)
+        self._kept[path] = _Kept(secret, now + due, now + ends)
         return secret
 
     def _opened(self) -> Vault:

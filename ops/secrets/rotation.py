@@ -28,13 +28,16 @@ class Use:
     """Something that was opened with credentials. Not frozen: ``now`` follows what was taken.
 
     ``read`` looks them up anew; it blocks, is called in a thread, and raises BackboneError where they cannot be had or
-    are none. ``take(before, after)`` is called on the event loop when they differ; it does not block, and answers why
+    are none. ``expiry(now)`` is when they end, in seconds since the epoch, under the name ``label``; it may block.
+    ``take(before, after)`` is called on the event loop when they differ; it does not block, and answers why
     a restart is needed, or nothing."""
 
     name: str
     read: Callable[[], Any]
     take: Callable[[Any, Any], str]
     now: Any = field(repr=False)
+    label: str = ""
+    expiry: Callable[[Any], float | None] = lambda _: None
 
 
 class Rotation:
@@ -55,6 +58,15 @@ class Rotation:
         """A sentence for each credential that was replaced and could not be taken, as of the last look."""
         found = sorted((*self._unread.items(), *self._restarts.items()))
         return [f"{name[:1].upper()}{name[1:]}: {sentence}" for name, sentence in found]
+
+    def expiries(self) -> dict[str, float]:
+        """When what is in use ends, by label, where that is known. From any thread; blocks on reading files."""
+        found: dict[str, float] = {}
+        for use in list(self._uses.values()):
+            ends = use.expiry(use.now)
+            if ends is not None:
+                found[use.label] = min(ends, found.get(use.label, ends))
+        return found
 
     async def run(self) -> None:
         """Look until cancelled."""

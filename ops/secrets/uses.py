@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.secrets import expiry
 from ops.secrets.rotation import Use
 from ops.settings import TLS_FILES
 from schemas.errors import InputError
@@ -49,7 +50,9 @@ def of_kafka(context: Context, renew: Callable[[str, str], None]) -> Use:
         )
         return f"{' and '.join(kept)} changed, which its client reads only when it starts. {RESTART}" if kept else ""
 
-    return Use("Kafka", read, take, began)
+    # as its files were when its client read them: another one on the disk does not help this process
+    ends = expiry.of_kafka(began)
+    return Use("Kafka", read, take, began, label="kafka", expiry=lambda _: ends)
 
 
 def of_registry(app: App) -> Use | None:
@@ -68,7 +71,10 @@ def of_registry(app: App) -> Use | None:
         registry.renew(**after)
         return ""
 
-    return Use("the registry", read, take, read())
+    def ends(now: Mapping[str, Any]) -> float | None:
+        return expiry.of_token(str(now.get("token", "")))
+
+    return Use("the registry", read, take, read(), label="registry", expiry=ends)
 
 
 def of_connection(connection: Connection, resolved: ResolvedConnection, kind: ConnectorType, settings: Any) -> Use:
@@ -78,7 +84,14 @@ def of_connection(connection: Connection, resolved: ResolvedConnection, kind: Co
         connection.renew(kind.open(after))
         return ""
 
-    return Use(f"the connection {resolved.name}", lambda: resolved.settings(kind), take, settings)
+    return Use(
+        f"the connection {resolved.name}",
+        lambda: resolved.settings(kind),
+        take,
+        settings,
+        label=resolved.name,
+        expiry=resolved.expiry,
+    )
 
 
 def of_ledger(

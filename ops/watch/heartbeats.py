@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from schemas.errors import NotAllowedError
 if TYPE_CHECKING:
     from ops.app import App
     from ops.lag.cluster import Cluster
+    from schemas.event import Record
 
 SILENT_S = 40.0
 """A process that was not heard of for so long is taken for gone: eight heartbeats are missing."""
@@ -75,24 +77,36 @@ def read_heartbeats(app: App) -> Beats:
 
 
 def _read(app: App, cluster: Cluster) -> Beats:
-    from ops.reading import as_record, read_to_end
-
-    place = (TOPIC, 0)
-    # asked first: of a topic that does not exist librdkafka answers offsets with an error of its own
-    if not cluster.partition_counts([TOPIC]):
+    begin = recent_from(cluster)
+    if begin is None:
         return Beats(topic_exists=False)
-    found = cluster.at_times({place: int((time.time() - BACK_S) * 1000)}, "uncommitted")
-    if place not in found:  # deleted just now
-        return Beats(topic_exists=False)
-    begin = found[place][0]
-    if begin < 0:
-        begin = max(0, cluster.ends([place], "uncommitted").get(place, 0) - _LAST)
     newest: dict[bytes | None, Beat] = {}
-    for message in read_to_end(app, TOPIC, isolation_level="read_uncommitted", from_offsets={0: begin}):
-        record = as_record(message)
+    for record, age_s in since(app, begin):
         heartbeat = decode(record.value)
         if heartbeat is not None:
-            newest[record.key] = Beat(heartbeat, max(0.0, time.time() - record.timestamp / 1000))
+            newest[record.key] = Beat(heartbeat, age_s)
         elif record.value is None:
             newest.pop(record.key, None)
     return Beats(all=tuple(sorted(newest.values(), key=lambda beat: beat.age_s)))
+
+
+def recent_from(cluster: Cluster) -> int | None:
+    """The offset from which the topic says something of now; None where there is no such topic. Blocks."""
+    place = (TOPIC, 0)
+    # asked first: of a topic that does not exist librdkafka answers offsets with an error of its own
+    if not cluster.partition_counts([TOPIC]):
+        return None
+    found = cluster.at_times({place: int((time.time() - BACK_S) * 1000)}, "uncommitted")
+    if place not in found:  # deleted just now
+        return None
+    begin = found[place][0]
+    return begin if begin >= 0 else max(0, cluster.ends([place], "uncommitted").get(place, 0) - _LAST)
+
+
+def since(app: App, begin: int) -> Iterator[tuple[Record, float]]:
+    """The topic's records from an offset to its end, each with its age in seconds. Blocks."""
+    from ops.reading import as_record, read_to_end
+
+    for message in read_to_end(app, TOPIC, isolation_level="read_uncommitted", from_offsets={0: begin}):
+        record = as_record(message)
+        yield record, max(0.0, time.time() - record.timestamp / 1000)

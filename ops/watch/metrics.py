@@ -38,9 +38,9 @@ class Metric:
 DELIVERIES = Metric(
     name="backbone_deliveries_total",
     kind="counter",
-    labels=("subscription", "connection", "action", "outcome", "reason"),
+    labels=("subscription", "connection", "action", "event", "outcome", "reason"),
     meaning="Deliveries that came to their end: delivered, skipped (reason: merged, expired and so on) or rejected "
-    "(its dead letter is written).",
+    "(its dead letter is written). `event` is a type that the subscription reads, empty where it cannot be told.",
 )
 DELIVERIES_HELD = Metric(
     name="backbone_deliveries_held_total",
@@ -128,6 +128,19 @@ CALLS_NOT_KEPT = Metric(
     meaning="Calls that the call log could not keep (`call_log`): behind (more came than is written), not_written (the "
     "disk, the file). Deliveries do not depend on it.",
 )
+CREDENTIAL_EXPIRY = Metric(
+    name="backbone_credential_expiry_timestamp_seconds",
+    kind="gauge",
+    labels=("connection",),
+    meaning="When the credentials of a connection (of `kafka` and `registry`, too) end: what certificates and tokens "
+    "say, or `credential_expires`; leases of the vault while their renewal fails. Absent where nothing says when.",
+)
+API_SUNSET = Metric(
+    name="backbone_vendor_api_sunset_timestamp_seconds",
+    kind="gauge",
+    labels=("connection",),
+    meaning="When the vendor ends the version of its API that a connection asks (`backbone connection list`).",
+)
 SUBSCRIPTION_STATE = Metric(
     name="backbone_subscription_state",
     kind="states",
@@ -181,8 +194,9 @@ OLDEST_UNFINISHED = Metric(
 
 METRICS: tuple[Metric, ...] = (
     DELIVERIES, DELIVERIES_HELD, DELIVERY_SECONDS, CALLS, CALL_SECONDS, EVENT_AGE, NOT_OURS, DEAD_LETTERS,
-    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, CALLS_NOT_KEPT, SUBSCRIPTION_STATE, PARTITIONS,
-    REBALANCES, NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED, OLDEST_UNFINISHED,
+    DEAD_LETTERS_CLOSED, RECEIPTS, CONNECTION_STATE, QUOTA_USED, CALLS_NOT_KEPT, CREDENTIAL_EXPIRY, API_SUNSET,
+    SUBSCRIPTION_STATE, PARTITIONS, REBALANCES, NOT_DRAINED, COMMIT_FAILURES, SLOW_PROJECTIONS, LANES_HELD, KEYS_PARKED,
+    OLDEST_UNFINISHED,
 )  # fmt: skip
 """Those of a worker."""
 

@@ -129,7 +129,9 @@ class Observation:
         is_delivered = type(outcome) is Delivered
         word, reason = ("delivered", "") if is_delivered else (outcome_word(outcome), self._reason(outcome))
         self._deliveries.add(
-            (fact.subscription, fact.connection, fact.action, word, reason), fact.seconds, age_s if age_s > 0 else 0.0
+            (fact.subscription, fact.connection, fact.action, fact.event, word, reason),
+            fact.seconds,
+            age_s if age_s > 0 else 0.0,
         )
         if not is_delivered:
             self._log.debug(

@@ -10,11 +10,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from threading import Lock
+from typing import TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ops.watch import metrics
+
+_Labels: TypeAlias = tuple[str, str, str, str, str, str]
 
 
 class _Buckets:
@@ -57,12 +60,12 @@ class Deliveries(Collector):
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._lines: dict[tuple[str, str, str, str, str], _Line] = {}
+        self._lines: dict[_Labels, _Line] = {}
         self._seconds: dict[str, _Buckets] = {}
         self._ages: dict[str, _Buckets] = {}
 
-    def add(self, labels: tuple[str, str, str, str, str], seconds: float, age_s: float) -> None:
-        """One delivery came to its end. ``labels``: subscription, connection, action, outcome, reason."""
+    def add(self, labels: _Labels, seconds: float, age_s: float) -> None:
+        """One delivery came to its end. ``labels``: subscription, connection, action, event, outcome, reason."""
         with self._lock:
             line = self._lines.get(labels)
             if line is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +17,14 @@ from consumers.control import (
     NoPosition,
     Start,
     State,
+    Steering,
     begin_at,
     connection_record,
     definition_record,
     leave_record,
     start_record,
     state_record,
+    steering_record,
     timestamp,
 )
 
@@ -138,3 +141,19 @@ def test_a_partition_added_after_attaching_is_read_from_its_beginning() -> None:
 def test_a_partition_nobody_recorded_stops() -> None:
     assert isinstance(begin_at(attached(), "accounts.users", 3, None), NoPosition)
     assert isinstance(begin_at(attached(), "another.topic", 0, None), NoPosition)
+
+
+def test_what_is_wanted_of_a_change_stands_until_it_has_ended() -> None:
+    paused = Steering(state="paused", rate=5.0, by="ana", at="2026-05-01T12:00:00+00:00")
+    control = folded(steering_record("ch-7f3ab", paused), steering_record("ch-22222", Steering(state="cancelled")))
+    assert control.snapshot().changes == {"ch-7f3ab": paused, "ch-22222": Steering(state="cancelled")}
+    assert control.apply(*steering_record("ch-7f3ab", None)) is None  # no subscription or connection: no worker looks
+    assert (list(control.snapshot().changes), control.unreadable) == (["ch-22222"], 0)
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"state": "faster"}', b'{"rate": "5"}', b'{"rate": -1}', b'{"rate": 1e999}', b"[]"]
+)
+def test_steering_that_nobody_could_follow_changes_nothing(value: bytes) -> None:
+    control = folded(steering_record("ch-7f3ab", Steering(state="paused")), (b"change|ch-7f3ab", value))
+    assert (control.snapshot().changes["ch-7f3ab"].state, control.unreadable) == ("paused", 1)

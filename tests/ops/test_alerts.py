@@ -40,6 +40,11 @@ DELIVERED, REJECTED = 'outcome="delivered", reason=""', 'outcome="rejected", rea
 RETRIED, AWAY = 'outcome="retry_later", reason="http_500"', 'outcome="unavailable", reason="http_503"'
 
 
+CREDENTIAL = 'backbone_credential_expiry_timestamp_seconds{connection="hubspot", instance="%s"}'
+API = 'backbone_vendor_api_sunset_timestamp_seconds{connection="hubspot"}'
+DAY = 24 * 3600
+
+
 @dataclass(frozen=True)
 class Scenario:
     """``series``: samples by series, one every 15 s in Prometheus' own notation; ``firing``: all that fires ``at``."""
@@ -117,6 +122,17 @@ SCENARIOS = [
         },
         "40m",
     ),
+    # what ends some day
+    Scenario(
+        "a credential of one worker that ends in 13 days",
+        {CREDENTIAL % "a": f"{13 * DAY}x40", CREDENTIAL % "b": f"{400 * DAY}x40"},
+        "9m",
+        {"BackboneCredentialExpires"},
+    ),
+    Scenario("one that has ended", {CREDENTIAL % "a": "60x40"}, "9m", {"BackboneCredentialExpires"}),
+    Scenario("a credential that ends in 15 days", {CREDENTIAL % "a": f"{15 * DAY}x40"}, "9m"),
+    Scenario("an API version that ends in 89 days", {API: f"{89 * DAY}x40"}, "9m", {"BackboneVendorApiEnds"}),
+    Scenario("an API version that ends in 91 days", {API: f"{91 * DAY}x40"}, "9m"),
     # nobody reads, stands still, grows
     Scenario(
         "nobody reads what waits: paged after five minutes",

@@ -96,12 +96,15 @@ def test_credentials_are_shown_as_references_only(
     file = project.folder / "backbone.toml"
     secret = "postgresql://sam:hunter2@db/sales"
     monkeypatch.setenv("DB_OF_TEST", secret)
-    tables = f'connections.{prefix}.url = "env:DB_OF_TEST"\nproduction = true'
+    expires = f'connections.{prefix}.credential_expires = "2027-03-31"'
+    tables = f'connections.{prefix}.url = "env:DB_OF_TEST"\n{expires}\nproduction = true'
     file.write_text(file.read_text().replace('production = true\nconnections = "fake"', tables))
     shown = project.document("-c", "prod", "connection", "show", prefix)["data"]
     assert shown["settings"]["url"] == "env:DB_OF_TEST"
     human = project.run("-c", "prod", "connection", "show", prefix)
     assert "hunter2" not in human.output + str(shown)
+    assert (shown["credential_expires"], shown["api_version"], shown["api_sunset"]) == ("2027-03-31", None, None)
+    assert "ends 2027-03-31, as backbone.toml says" in human.stdout
 
 
 def test_a_pause_acts_at_once_is_audited_and_can_be_undone(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.control import Steering
 from consumers.deadletter import DeadLetter
 from consumers.inbox import InboxOrder, murmur2
 from consumers.offsets import decode_runs, encode_runs
@@ -18,7 +18,6 @@ from ops.changes.letters import Choice
 from ops.changes.orders import outgoing
 from ops.changes.set_aside import parse_place, skipped
 from ops.changes.steering import Cancelled, Pace, parse_rate
-from ops.changes.store import Steering, Store
 from ops.dead_topic import Standing, in_order
 from ops.lag.cluster import Commit
 from schemas.errors import InputError, NotFoundError, RefusedError
@@ -147,17 +146,31 @@ class Clock:
             self.at.pop(due)()
 
 
+class Now:
+    """What people want, as the thread beside the change would hear it."""
+
+    def __init__(self) -> None:
+        self.wanted = Steering()
+        self.rested: list[bool] = []
+
+    def rests(self, resting: bool) -> None:
+        if self.rested[-1:] != [resting]:
+            self.rested.append(resting)
+
+    def becomes(self, **steering: Any) -> None:
+        self.wanted = Steering(**steering)
+
+
 @pytest.fixture
-def pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    store = Store(tmp_path)
-    monkeypatch.setattr("ops.changes.steering.Store", SimpleNamespace(of=lambda app: store))
+def pace() -> Any:
     said: list[str] = []
     app: Any = SimpleNamespace(screen=SimpleNamespace(say=said.append))
     plan: Any = SimpleNamespace(id="ch-7f3a")
 
-    def make(rate: float) -> tuple[Pace, Clock, Store, list[str]]:
-        clock = Clock()
-        return Pace(app, plan, rate=rate, clock=clock, sleep=clock.sleep), clock, store, said
+    def make(rate: float) -> tuple[Pace, Clock, Now, list[str]]:
+        clock, now = Clock(), Now()
+        given: Any = now
+        return Pace(app, plan, given, rate=rate, clock=clock, sleep=clock.sleep), clock, now, said
 
     return make
 
@@ -176,9 +189,9 @@ def test_a_rate_is_kept_and_what_was_not_used_does_not_come_in_a_burst(pace: Any
 
 
 def test_a_throttle_takes_the_place_of_the_plans_rate(pace: Any) -> None:
-    made, clock, store, _ = pace(0.01)
+    made, clock, now, _ = pace(0.01)
     made.wait()
-    clock.at[101] = lambda: store.steer("ch-7f3a", Steering(rate=0.0))
+    clock.at[101] = lambda: now.becomes(rate=0.0)
     began = clock.now
     for _ in range(100):
         made.wait()
@@ -186,20 +199,21 @@ def test_a_throttle_takes_the_place_of_the_plans_rate(pace: Any) -> None:
 
 
 def test_paused_it_stays_where_it_is_until_somebody_lets_it_go_on(pace: Any) -> None:
-    made, clock, store, said = pace(0.0)
+    made, clock, now, said = pace(0.0)
     made.wait()
-    store.steer("ch-7f3a", Steering(state="paused"))
-    clock.at[500] = lambda: store.steer("ch-7f3a", Steering())
+    now.becomes(state="paused", by="ana")
+    clock.at[500] = lambda: now.becomes()
     clock.now += 1
     made.wait()
     assert clock.now >= 500
-    assert said == ["ch-7f3a is paused. Go on: backbone change resume ch-7f3a"]
+    assert said == ["ch-7f3a is paused, by ana. Go on: backbone change resume ch-7f3a"]
+    assert now.rested == [False, True, False]  # others see it at once
 
 
 def test_cancelled_it_ends_between_two_sends_also_while_paused(pace: Any) -> None:
-    made, clock, store, _ = pace(0.0)
-    store.steer("ch-7f3a", Steering(state="paused"))
-    clock.at[110] = lambda: store.steer("ch-7f3a", Steering(state="cancelled"))
+    made, clock, now, _ = pace(0.0)
+    now.becomes(state="paused")
+    clock.at[110] = lambda: now.becomes(state="cancelled")
     with pytest.raises(Cancelled):
         made.wait()
 

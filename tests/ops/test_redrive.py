@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,33 @@ def phases(project: TestProject, change_id: str, monkeypatch: pytest.MonkeyPatch
         return [entry.phase for entry in entries(app) if entry.change_id == change_id]
     finally:
         app.close()
+
+
+def planned(project: TestProject) -> str:
+    """The id of a redrive of everything."""
+    change: str = redrive(project, "--all")["id"]
+    return change
+
+
+def interrupted(app: Any, records: Any) -> int:
+    raise KeyboardInterrupt
+
+
+def wanted(project: TestProject, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What people want of changes that run, as backbone.control has it."""
+    monkeypatch.setenv("BACKBONE_PROJECT", str(project.folder))
+    app = App()
+    try:
+        return app.control().changes
+    finally:
+        app.close()
+
+
+def another_machine(project: TestProject) -> TestProject:
+    """The same project with a state folder of its own: nothing that was planned here is known there."""
+    folder = project.folder / "another"
+    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns("changes", "*.log", "another"))
+    return replace(project, folder=folder)
 
 
 # ---- redrive --------------------------------------------------------------------------------------------------------
@@ -301,31 +330,44 @@ def test_ctrl_c_says_how_to_go_on(project: TestProject, broker: Broker, applying
     assert not process.said("Take it back")
 
 
-def test_a_running_redrive_is_paused_throttled_watched_and_let_go_on_and_all_of_it_is_audited(
+def test_a_running_redrive_is_steered_and_watched_from_any_machine_and_all_of_it_is_audited(
     project: TestProject, broker: Broker, applying: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(broker, project, *(letter(record(project, offset)) for offset in range(40)))
     plan = redrive(project, "--all", "--rate", "1/s")
     change = plan["id"]
     assert "was never applied" in project.run("change", "pause", change).stderr
+    there = another_machine(project)
+    unknown = there.run("change", "pause", change)
+    assert (unknown.exit_code, "There is no change" in unknown.stderr) == (5, True)  # nobody has begun it
     process = applying(change)
     eventually(lambda: sent(broker, project), 40)
-    paused = project.document("change", "pause", change)["data"]
-    eventually(lambda: process.said(f"{change} is paused"), 40)
+    paused = there.document("change", "pause", change)["data"]
+    eventually(lambda: process.said(f"{change} is paused, by tester"), 40)
     still = len(sent(broker, project))
     assert still < 40
-    twice = project.run("change", "pause", change)
-    assert (twice.exit_code, "is paused already" in twice.stderr) == (6, True)
-    throttled = project.document("change", "throttle", change, "1000/s")["data"]
+    for machine in (project, there):
+        twice = machine.run("change", "pause", change)
+        assert (twice.exit_code, "is paused already" in twice.stderr) == (6, True)
+        shown = machine.document("change", "show", change)["data"]
+        assert (shown["runs"]["state"], shown["runs"]["total"]) == ("paused", 40)
+        assert (shown["wanted"]["state"], shown["wanted"]["by"]) == ("paused", "tester")
+        (row,) = [one for one in machine.document("change", "list")["data"] if one["id"] == change]
+        assert (row["runs_on"], row["progress"]) == (shown["runs"]["process"], "0/40 letters")
+    assert "known on the machine that planned it only" in there.run("change", "show", change).stderr
+    throttled = there.document("change", "throttle", change, "1000/s")["data"]
     assert len(sent(broker, project)) == still
     resumed = project.document("change", "resume", change)["data"]
-    watched = project.run("change", "watch", change, "--output", "json")
-    assert watched.exit_code == 0, watched.output
+    watched = there.document("change", "watch", change)["data"]
+    assert (watched["state"], watched["after"]["sent"]) == ("applied", 40)
     assert process.end() == 0, process.log.read_text()
+    assert project.run("change", "watch", change, "--output", "json").exit_code == 0
     assert sent(broker, project) == list(range(40))
     for one in (paused, throttled, resumed):
         assert phases(project, one["id"], monkeypatch) == ["planned", "applied"]
-    assert "there is nothing to pause" in project.run("change", "pause", change).stderr
+    for machine in (project, there):
+        assert "there is nothing to pause" in machine.run("change", "pause", change).stderr
+    assert change not in wanted(project, monkeypatch)
 
 
 def test_a_cancelled_redrive_ends_where_it_is_and_is_not_gone_on_with(
@@ -335,7 +377,7 @@ def test_a_cancelled_redrive_ends_where_it_is_and_is_not_gone_on_with(
     plan = redrive(project, "--all", "--rate", "1/s")
     process = applying(plan["id"])
     eventually(lambda: sent(broker, project), 40)
-    project.document("change", "cancel", plan["id"])
+    another_machine(project).document("change", "cancel", plan["id"])
     assert process.end() == 7
     assert process.said("were not and stay open. What was sent cannot be unsent.")
     there = sent(broker, project)
@@ -349,7 +391,7 @@ def test_a_cancelled_redrive_ends_where_it_is_and_is_not_gone_on_with(
 
 
 def test_a_redrive_that_was_cut_can_be_cancelled_without_going_on(
-    project: TestProject, broker: Broker, applying: Any
+    project: TestProject, broker: Broker, applying: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(broker, project, *(letter(record(project, offset)) for offset in range(40)))
     plan = redrive(project, "--all", "--rate", "1/s")
@@ -361,6 +403,33 @@ def test_a_redrive_that_was_cut_can_be_cancelled_without_going_on(
     project.document("change", "cancel", plan["id"])
     assert project.document("change", "show", plan["id"])["data"]["state"] == "cancelled"
     assert project.run("apply", plan["id"]).exit_code == 6
+    there = another_machine(project)
+    assert there.document("change", "show", plan["id"])["data"]["state"] == "cancelled"
+    assert plan["id"] not in wanted(project, monkeypatch)
+
+
+def test_what_was_cut_is_ended_from_another_machine_and_does_not_go_on_at_home(
+    project: TestProject, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ops.changes import beat, redrive
+
+    write(broker, project, letter(record(project, 0)))
+    plan = planned(project)
+    with monkeypatch.context() as patched:  # as if its machine had lost its power: nobody says that it has left
+        patched.setattr(redrive, "send_acked", interrupted)
+        patched.setattr(beat.Heard, "is_fresh", False)
+        assert project.run("apply", plan).exit_code == 130
+        there = another_machine(project)
+        refused = there.run("change", "pause", plan)
+        assert f"Nothing is heard of {plan}" in refused.stderr
+        there.document("change", "cancel", plan)
+    assert wanted(project, monkeypatch)[plan].state == "cancelled"
+    refused = project.run("apply", plan)
+    assert (refused.exit_code, f"{plan} was cancelled by tester" in refused.stderr) == (6, True)
+    assert project.document("change", "show", plan)["data"]["state"] == "cancelled"
+    assert phases(project, plan, monkeypatch) == ["planned", "partly_applied"]
+    assert plan not in wanted(project, monkeypatch)
+    assert sent(broker, project) == []
 
 
 # ---- discard --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ COLUMNS = [Column("name"), Column("lag")]
 
 
 def table(capsys: pytest.CaptureFixture[str], **settings: Any) -> list[str]:
-    Screen(**settings).rows("lag", ROWS, COLUMNS)
+    Screen(**settings).rows("test", ROWS, COLUMNS)
     return capsys.readouterr().out.splitlines()
 
 
@@ -39,9 +39,9 @@ def test_fields_pick_and_order_columns_even_ones_that_are_not_shown_otherwise(
 def test_a_document_has_its_envelope(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(output="json", context="prod")
     screen.warn("look out")
-    screen.rows("lag", ROWS, COLUMNS)
+    screen.rows("test", ROWS, COLUMNS)
     document = json.loads(capsys.readouterr().out)
-    assert document["schema"] == "backbone.lag/v1"
+    assert document["schema"] == "backbone.test/v1"
     assert document["context"] == "prod"
     assert document["at"].endswith("Z")
     assert document["warnings"] == ["look out"]
@@ -51,7 +51,7 @@ def test_a_document_has_its_envelope(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_an_error_after_the_document_does_not_make_a_second_one(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(output="json")
-    screen.rows("lag", ROWS, COLUMNS)
+    screen.rows("test", ROWS, COLUMNS)
     screen.error(3, "too late")
     captured = capsys.readouterr()
     json.loads(captured.out)
@@ -64,7 +64,7 @@ def test_an_interrupted_stream_still_is_one_document(capsys: pytest.CaptureFixtu
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Screen(output="json").stream("event", rows(), [Column("n")])
+        Screen(output="json").stream("test", rows(), [Column("n")])
     assert json.loads(capsys.readouterr().out)["data"] == [{"n": 1}]
 
 
@@ -202,4 +202,4 @@ def test_a_command_that_is_proposed_can_be_typed_as_it_stands(
 
 def test_a_field_that_no_row_has_is_refused() -> None:
     with pytest.raises(InputError, match="Did you mean 'lag'"):
-        Screen(fields=("lga",)).rows("lag", ROWS, COLUMNS)
+        Screen(fields=("lga",)).rows("test", ROWS, COLUMNS)

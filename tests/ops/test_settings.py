@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ def project(folder: Path, text: str) -> Project:
         (
             START + "[connections.h]\nconnector = 'hubspot'\ncircuit_open = '5ms'\n",
             "'connections.h.circuit_open': is a duration from 1s to 1h",
+        ),
+        (
+            START + "[connections.h]\nconnector = 'hubspot'\ncredential_expires = '2027-02-30'\n",
+            "'connections.h.credential_expires': is a date like 2027-03-31",
         ),
         (
             START + "[connections.h]\nconnector = 'hubspot'\n[contexts.x.connections.h]\nrate = '0/s'\n",
@@ -196,14 +201,19 @@ def test_a_plain_credential_is_refused_when_the_file_is_read_without_showing_it(
 
 
 def test_how_the_vendor_is_protected_is_said_once_and_a_context_may_say_it_anew(tmp_path: Path) -> None:
-    text = PROD + 'rate = "5/s"\n'  # the sandbox's; PROD ends in that context's table of hubspot
+    text = (
+        PROD + 'rate = "5/s"\ncredential_expires = "2027-03-31"\n'
+    )  # the sandbox's; PROD ends in that context's table of hubspot
     text = text.replace('connector = "hubspot"\n', 'connector = "hubspot"\nrate = "80/10s"\ncircuit_open = "5s"\n')
     found = project(tmp_path, text)
     found.connection_types(connector_types())
     here, there = found.context().connections["hubspot"], found.context("prod").connections["hubspot"]
     assert (here.quota, here.circuit_open_s) == (Quota(rate=Rate(80, 10)), 5.0)
     assert (there.quota, there.circuit_open_s) == (Quota(rate=Rate(5, 1)), 5.0)
-    assert not {"rate", "circuit_open"} & {*here.table, *there.table}, "no setting of the connector's"
+    assert (here.credential_expires, there.credential_expires) == (None, date(2027, 3, 31))
+    assert not {"rate", "circuit_open", "credential_expires"} & {*here.table, *there.table}, (
+        "no setting of the connector's"
+    )
     assert found.context("prod").connections["slack"].quota == Quota()
 
 
