@@ -323,8 +323,7 @@ class Folds:
             return True
         match projection := self._pipeline.project(record):
             case ToDeliver():
-                if not self._is_expired(record):
-                    self._fold(fold, record, projection)
+                self._fold(fold, record, projection)
             case Wanted():
                 if not self._effects.is_missing(projection.schema):
                     fold.waits = True
@@ -344,9 +343,13 @@ class Folds:
                 self._shut(fold, record)
             return
         thing = thing_of(record, delivery, action)
+        folded = self._spill.get(fold.place, thing)
+        if self._is_expired(record):
+            if folded is not None:  # times that go back: what is in a row lies between its first and its newest
+                self._shut(fold, record)
+            return
         size = len(record.value or b"") + len(record.key or b"")
         fold.events += 1
-        folded = self._spill.get(fold.place, thing)
         if folded is None:
             self._spill.add(
                 fold.place,
@@ -455,7 +458,7 @@ class Folds:
         if not action.upsert:
             return None
         row = self._spill.get(fold.place, thing_of(record, delivery, action))
-        return None if row is None or record.offset > row.newest else row
+        return row if row is not None and row.first <= record.offset <= row.newest else None
 
     @property
     def is_busy(self) -> bool:

@@ -92,6 +92,7 @@ class PastReader:
             try:
                 consumer = Consumer({
                     **DEFAULTS, **self._settings, **PINNED, "group.id": "backbone.past", "group.protocol": "classic",
+                    "enable.partition.eof": True,
                 }, logger=self._log)  # fmt: skip
                 while (wanted := self._first()) is not None:
                     self._read_one(consumer, *wanted)
@@ -121,8 +122,13 @@ class PastReader:
             if not self._has_room(ticket):
                 return
             records: list[Record] = []
+            end = -1
             for message in consumer.consume(FETCH_MAX, POLL_S):
                 if (error := message.error()) is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        if (message.topic(), message.partition()) == place:
+                            end = message.offset() or 0  # where nothing but markers is left, only this says so
+                        continue
                     if error.code() == KafkaError._AUTO_OFFSET_RESET:
                         self._tell(self._lost, ticket)
                         self.end(ticket)
@@ -131,7 +137,7 @@ class PastReader:
                 record = as_record(message)
                 if record.offset < until and (record.topic, record.partition) == place:
                     records.append(record)
-            reached = consumer.position([at])[0].offset  # also over transaction markers, with an empty fetch
+            reached = max(end, consumer.position([at])[0].offset)
             if reached <= position:
                 continue
             position = reached

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
@@ -34,6 +35,7 @@ class Rig:
     batch_max: int = 10
     at_once: int = 7
     park: bool = False
+    expire_after: timedelta | None = None
     accept: int = 1_000
     erased: Erased | None = None
     calls: list[list[Any]] = field(default_factory=list)
@@ -50,7 +52,10 @@ class Rig:
         self.world = World(partitions=1, kind="upsert", receipts=True, checker=Checker())
         plan = plan_of(random.Random(1))
         policies = replace(
-            plan.policies, send="latest", expire_after=None, on_dead_letter="park_key" if self.park else "continue"
+            plan.policies,
+            send="latest",
+            expire_after=self.expire_after,
+            on_dead_letter="park_key" if self.park else "continue",
         )
         self.pipeline = Pipeline(self.world)
         self.folds = Folds(
@@ -227,6 +232,18 @@ def test_after_an_event_that_must_go_in_its_place_nothing_of_its_key_is_folded()
     folded = [rig.row_of(record) is not None for record in rig.records]
     assert folded == [True, True, False, False, True]
     assert rig.rows == {("put", "e1"): {"a": 0}, ("put", "e2"): {"a": 4}}
+
+
+def test_what_is_too_old_is_left_out_wherever_it_stands() -> None:
+    rig = Rig(expire_after=timedelta(seconds=60))
+    for at, key in ((0, b"k"), (100, b"k"), (0, b"k"), (100, b"k"), (100, b"l")):
+        rig.world.now = at
+        rig.publish("e", key=key)
+    rig.begin()
+    rig.read()
+    rig.send()
+    folded = [rig.row_of(record) is not None for record in rig.records]
+    assert folded == [False, True, False, False, True], "times that go back end the folding of their key"
 
 
 def test_with_too_many_such_keys_the_fold_ends_where_it_is() -> None:
