@@ -162,7 +162,7 @@ class Folds:
             subscription=replace(
                 subscription, policies=replace(policies, send="every", expire_after=None, on_dead_letter="continue")
             ),
-            pipeline=_Rows(self._open, next(iter(subscription.routes.values()))[0]),
+            pipeline=_Rows(self._open, _any_route(subscription)),
             effects=_Ends(self),
             observer=lambda fact: observer(fact) if isinstance(fact, facts.DeliveryHeld) else None,
             limits=limits,
@@ -472,6 +472,16 @@ class Folds:
     def progress(self) -> Progress | None:
         """How far it is; None when nothing is read or sent here."""
         return Progress(list(self._folds.values()), self._spill.count) if self.is_working else None
+
+
+def _any_route(subscription: Subscription) -> Route:
+    """What stands for the routes of all events in a row: whoever shows a call masks what any of them carries."""
+    routes = [route for routes in subscription.routes.values() for route in routes]
+    carried: dict[str, frozenset[str]] = {}
+    for route in routes:
+        for place, classes in route.carried.items():
+            carried[place] = carried.get(place, frozenset()) | classes
+    return replace(routes[0], carried=carried)
 
 
 class _Rows:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.connector import Delivered, Outcome, Rejected
 from consumers.assignment import Assigned, Place
+from consumers.calls import asked
 from consumers.erased import Erased, ErasedPerson
 from consumers.folding import AGAIN_MAX, SHUT_KEYS_MAX, Folds
 from consumers.pipeline import ToDeliver
@@ -58,8 +59,9 @@ class Rig:
             on_dead_letter="park_key" if self.park else "continue",
         )
         self.pipeline = Pipeline(self.world)
+        self.subscription = subscription_of(replace(plan, kind="upsert", batch_max=self.batch_max, policies=policies))
         self.folds = Folds(
-            subscription=subscription_of(replace(plan, kind="upsert", batch_max=self.batch_max, policies=policies)),
+            subscription=self.subscription,
             pipeline=self.pipeline,
             effects=self,
             observer=self.facts.append,
@@ -306,3 +308,28 @@ def test_somebody_erased_meanwhile_makes_the_fold_begin_anew() -> None:
             pass
         assert len(rig.asked) == min(2 + number, 1 + AGAIN_MAX)  # not without end
         assert rig.done == ([PLACE] if number >= AGAIN_MAX else [])
+
+
+def test_a_folded_call_carries_what_any_route_carries_so_that_it_is_masked() -> None:
+    rig = Rig()
+    rig.folds = Folds(
+        subscription=replace(
+            subscription := rig.subscription,
+            routes={
+                "shop.Changed": (
+                    replace(subscription.routes["shop.Changed"][0], carried={"entity": frozenset({"none"})}),
+                    replace(subscription.routes["shop.Changed"][0], carried={"body.a": frozenset({"email"})}),
+                )
+            },
+        ),
+        pipeline=rig.pipeline, effects=rig, observer=rig.facts.append, limits=Limits(), chance=lambda: 0.5,
+        wall=rig.world.wall,
+    )  # fmt: skip
+    rig.publish("e")
+    rig.begin()
+    rig.read()
+    while rig.folds.step():
+        pass
+    batch = rig.folds.flow.next_batch(0.0) or rig.folds.flow.next_batch(1.0)
+    assert batch is not None
+    assert asked(batch, [Delivered()])[0].carried == {"entity": {"none"}, "body.a": {"email"}}
