@@ -22,7 +22,7 @@ class Assigned:
     """A partition this process now reads, from ``offset``; ``done`` are offsets beyond it that are finished already.
     ``epoch`` grows with every assignment: what carries an older one is dropped. ``open_letters`` are key and offset of
     every open dead letter of the partition, where the subscription parks keys. ``until``: records below it are what an
-    attach has to catch up with (``consumers.control.Start``)."""
+    attach has to catch up with (``consumers.control.Start``); ``fold``: they are folded first."""
 
     place: Place
     epoch: int
@@ -30,6 +30,12 @@ class Assigned:
     done: Runs
     open_letters: Sequence[tuple[bytes | None, int]] = ()
     until: int | None = None
+    fold: bool = False
+
+    @property
+    def folds(self) -> bool:
+        """Whether there is something to be folded."""
+        return self.fold and self.until is not None and self.offset < self.until
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class AwaitedSchemas:
         self,
         *,
         load: Callable[[SchemaWanted], None],
-        release: Callable[[Sequence[Work]], None],
+        release: Callable[[Sequence[Work | None]], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         limits: Limits,
         clock: Callable[[], float],
@@ -31,15 +31,15 @@ class AwaitedSchemas:
     ) -> None:
         self._load, self._release, self._spawn = load, release, spawn
         self._limits, self._clock, self._chance = limits, clock, chance
-        self._waiting: dict[object, list[Work]] = {}
+        self._waiting: dict[object, list[Work | None]] = {}
         self._missing: set[object] = set()
 
     def is_missing(self, wanted: SchemaWanted) -> bool:
         """Whether the registry has said long enough that there is no such schema."""
         return wanted.key in self._missing
 
-    def wait(self, work: Work, wanted: SchemaWanted) -> None:
-        """Keep the work until the registry has answered."""
+    def wait(self, work: Work | None, wanted: SchemaWanted) -> None:
+        """Keep the work until the registry has answered. None: what is folded waits for it."""
         if wanted.key in self._waiting:
             self._waiting[wanted.key].append(work)
         else:

@@ -75,7 +75,8 @@ class Start:
     ``until`` is the hand-over position: the partition's end when the attach was applied. What lies below it is
     catch-up, whatever brings a reader there (a rewind, too). None: nothing was to be caught up with, or an older
     version wrote the record. ``caught_up_at``: when the partition was first committed at ``until`` or beyond, so that
-    from there on it was live; empty until then. ``fold``: the catch-up delivers the last event of each key alone."""
+    from there on it was live; empty until then. ``fold``: until then, all that is about one thing at the vendor goes as
+    one delivery (``consumers/folding.py``)."""
 
     offset: int
     state: Literal["pending", "started"]
@@ -243,12 +244,14 @@ def _changed(subscription: AttachedSubscription, rest: list[str], content: Any) 
 @dataclass(frozen=True, slots=True)
 class Begin:
     """Where to read a partition from. ``offset`` None: its beginning, or with ``at_end`` its end. ``first``: nobody has
-    committed it yet, so it is committed at once and its start marked started. ``until`` as in ``Start``."""
+    committed it yet, so it is committed at once and its start marked started. ``until`` as in ``Start``; ``fold``: what
+    lies below it is folded first."""
 
     offset: int | None
     first: bool
     at_end: bool = False
     until: int | None = None
+    fold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +272,15 @@ def begin_at(
     """Where one newly assigned partition is read from; ``committed`` is the group's offset, None without one."""
     start = subscription.starts.get((topic, partition))
     until = None if start is None else start.until
+    fold = start is not None and start.fold and not start.caught_up_at
     if committed is not None:
-        return Begin(committed, first=False, until=until)
+        return Begin(committed, first=False, until=until, fold=fold)
     name = subscription.name
     if topic == inbox_topic(name):
         # What was in it and is not committed any more is not lost: its dead letter is open, its change knows of it.
         return Begin(None, first=True, at_end=start is not None)
     if start is not None and start.state == "pending":
-        return Begin(start.offset, first=True, until=until)
+        return Begin(start.offset, first=True, until=until, fold=fold)
     if start is not None:
         return NoPosition(
             f"the committed position of {topic}/{partition} is gone (a group that is empty for 7 days loses its "

@@ -47,6 +47,8 @@ class Erased:
         self._people: dict[str, ErasedPerson] = {}
         self.fields: frozenset[str] = frozenset()
         """the names of fields that somebody was erased by; empty: there is nothing to look at"""
+        self.changes = 0
+        """grows with every mark that is taken in: who has kept something made of events looks again"""
 
     @property
     def people(self) -> dict[str, ErasedPerson]:
@@ -78,6 +80,7 @@ class Erased:
                 self._blind.pop(mark, None)
             else:
                 self._blind[mark] = person
+        self.changes += 1
         known = self._people.pop(mark, None)
         if known is not None:
             self._count[known.field] -= 1

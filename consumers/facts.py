@@ -212,6 +212,27 @@ class CaughtUp:
 
 
 @dataclass(frozen=True, slots=True)
+class PastFolded:
+    """The past of this partition was read: so many events of it are in so many deliveries, which go out now."""
+
+    subscription: str
+    place: tuple[str, int]
+    events: int
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastSent:
+    """What was folded of this partition has its end; so many deliveries, of which ``unfolded`` are sent event by event
+    after all. Its records are read once more for their receipts."""
+
+    subscription: str
+    place: tuple[str, int]
+    deliveries: int
+    unfolded: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionsAssigned:
     subscription: str
     partitions: tuple[tuple[str, int], ...]
@@ -260,6 +281,8 @@ Fact: TypeAlias = (
     | SubscriptionStopped
     | SubscriptionLeft
     | CaughtUp
+    | PastFolded
+    | PastSent
     | PartitionsAssigned
     | PartitionsRevoked
     | CommitFailed

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from connectors.connector import Delivered, Outcome, Rejected, Skipped
+from connectors.connector import Delivered, Delivery, Outcome, Rejected, Skipped
 from consumers import facts
 from consumers.assignment import Assigned, Commit, Handover, Place
 from consumers.batches import Batch, Batches
@@ -36,6 +36,7 @@ from consumers.parking import PARKED_KEYS_MAX, ParkedKeys
 from consumers.pipeline import NotOurs, OfErased, Projection, Refused, ToDeliver, Wanted
 from consumers.receipts import TOPIC, RangeSettled, Receipt, ReceiptOutcome
 from consumers.settlement import (
+    Attempts,
     DeadOutcome,
     Decision,
     Finish,
@@ -49,6 +50,7 @@ from consumers.settlement import (
     decide,
     decide_look_up,
 )
+from consumers.spill import Folded
 from consumers.subscription import Subscription
 from consumers.work import Limits, Partition, Work
 from schemas.codec import SchemaWanted
@@ -95,6 +97,12 @@ class Effects(Protocol):
         ...
 
 
+class Past(Protocol):
+    """``consumers.folding.Folds``: what was folded of partitions before they are read here."""
+
+    def row_of(self, record: Record, delivery: Delivery) -> Folded | None: ...
+
+
 def _redrives(work: Work, outcome: DeadOutcome) -> int:
     """How often the letter of a work was redriven so far; parked again is not tried again."""
     if work.order is None:
@@ -106,8 +114,9 @@ def _redrives(work: Work, outcome: DeadOutcome) -> int:
 class Flow:
     """See the module. ``receipts``: whether settled deliveries leave receipts (not where a subscription reads the
     backbone's own topics). ``erased`` are the people of whom nothing is sent, as the pipeline knows them too;
-    ``unseal`` opens what an erasure in the inbox asks (None for one that was sealed with another key). ``accept``
-    rejections pass before the guard counts. ``wall`` answers seconds since the epoch, ``chance`` a number in [0, 1)."""
+    ``unseal`` opens what an erasure in the inbox asks (None for one that was sealed with another key). ``past``: what
+    is folded elsewhere, and read here only after ``unfold``; None: nothing ever is. ``accept`` rejections pass before
+    the guard counts. ``wall`` answers seconds since the epoch, ``chance`` a number in [0, 1)."""
 
     def __init__(
         self,
@@ -123,6 +132,7 @@ class Flow:
         receipts: bool = True,
         erased: Erased | None = None,
         unseal: Unseal | None = None,
+        past: Past | None = None,
     ) -> None:
         self.settled_records = self.settled_bytes = 0
         self.stop_reason = ""
@@ -133,7 +143,7 @@ class Flow:
         self._observe, self._limits, self._chance, self._wall = observer, limits, chance, wall
         self._receipts = receipts
         self._erased = erased if erased is not None and receipts else Erased()
-        self._unseal = unseal
+        self._unseal, self._past = unseal, past
         # erasing twice does no harm, so an answer that was lost is asked for again whatever the policy
         self._erasing_policies = replace(self._policies, on_unknown="resend")
         self._partitions: dict[Place, Partition] = {}
@@ -174,12 +184,41 @@ class Flow:
         for one in partitions:
             partition = self._partitions[one.place] = Partition(one)
             partition.admitting = not self.stop_reason
+            partition.folding = self._past is not None and one.folds and self._merges
             if self._parks:
                 self._parked.begin(one.place, one.open_letters)
             # Also where it is not to be paused: a pause of an earlier assignment may still be on its way to the owner.
-            self._effects.pause_partition(one.place, self._is_full(partition))
+            if not partition.folding:
+                self._effects.pause_partition(one.place, self._is_full(partition))
+        self._hold_back()
         self._observe(facts.PartitionsAssigned(self._name, tuple(one.place for one in partitions)))
         self._check_parked()
+
+    def _hold_back(self) -> None:
+        """Nothing is read here of partitions that are folded; nor of the inbox beside them: what comes again must not
+        come before what is older, and a person that is to be erased there must not be sent afterwards."""
+        numbers = {place[1] for place, one in self._partitions.items() if one.folding and place[0] != self._inbox}
+        for place, partition in self._partitions.items():
+            if place[0] == self._inbox:
+                partition.folding = place[1] in numbers
+            if partition.folding and not partition.paused:
+                partition.paused = True
+                self._effects.pause_partition(place, True)
+
+    def unfold(self, place: Place, now: float) -> None:
+        """What was folded of this partition has its end: it is read as ever, and each event takes its end there."""
+        partition = self._partitions.get(place)
+        if partition is None or not partition.folding:
+            return
+        partition.folding = False
+        self._hold_back()
+        for other in list(self._partitions.values()):
+            if not other.folding and other.place[1] == place[1]:
+                early, other.early = other.early, []
+                if other.paused:
+                    self._unpause(other)
+                for handover in early:
+                    self.receive(handover, now)
 
     def revoke(self, places: Sequence[Place], answer: Callable[[Sequence[Commit]], None]) -> object:
         """Stop admitting; when nothing of these partitions is open any more, ``answer`` what may be committed. The
@@ -216,6 +255,9 @@ class Flow:
         closing = {id(partition) for partition in partitions}
         for partition in partitions:
             partition.admitting = False
+            for record in (record for handover in partition.early for record in handover.records):
+                self._count_settled(record)
+            partition.early = []
         for work in self._lanes.drop(lambda work: id(work.partition) in closing):
             if not work.open:
                 self._settled(work)
@@ -250,6 +292,10 @@ class Flow:
             if partition is None:
                 self._count_settled(record)
                 continue
+            if partition.folding:
+                # It was on its way before the pause; it counts as taken in and is looked at when its turn comes.
+                partition.early.append(Handover([record], {}, handover.epochs))
+                continue
             entry = partition.tracker.fetched(record.offset)
             if entry is None:
                 partition.dirty = True
@@ -266,6 +312,9 @@ class Flow:
                 self._add(work, (record.topic, record.partition, key))
         for place, position in handover.positions.items():
             if (partition := open_places.get(place)) is not None:
+                if partition.early:
+                    partition.early.append(Handover((), {place: position}, handover.epochs))
+                    continue
                 partition.tracker.read_to(position)
                 partition.dirty = True
                 partition.catches_up = position < partition.until
@@ -358,6 +407,10 @@ class Flow:
         batches = self._background if background else self._live
         return bool(batches.ready) or self._lanes.ready(background=background) or batches.forming
 
+    def has_more(self, *, background: bool) -> bool:
+        """Whether there are lanes that ``next_batch`` has not come to: it looks at so many in one go."""
+        return self._lanes.ready(background=background)
+
     def next_batch(self, now: float, *, background: bool = False) -> Batch | None:
         """The next call to make; its works are open from here on, until ``settle``, ``look_up_settled`` or
         ``give_back``. None when there is nothing to send, or not enough yet (see ``next_due``)."""
@@ -427,6 +480,8 @@ class Flow:
             self._open_one(head)
             self._skip(head, "erased")
             return None
+        if self._past is not None and head.order is None and self._was_folded(head, self._past):
+            return None
         if self._parks and self._stays_parked(head):
             self._open_one(head)
             self._set_aside([head], "parked", "key_parked", "")
@@ -440,6 +495,34 @@ class Flow:
         if self._merges and not head.alone and not head.attempts.count:
             return self._merged(lane)
         return head
+
+    def _was_folded(self, work: Work, past: Past) -> bool:
+        """Whether the event was carried by a folded delivery: it takes the end that this had."""
+        assert work.ready is not None
+        row = None if work.alone else past.row_of(work.record, work.ready.delivery)
+        if row is None or (end := row.end) is None:
+            return False
+        outcome, reason = end.outcome, end.reason
+        if outcome == "alone":
+            work.alone = True  # as one they were rejected
+            return False
+        self._open_one(work)
+        if outcome in ("delivered", "skipped") and row.newest != work.record.offset:
+            self._told_settled(work, Skipped("merged"), None)
+            self._record(work, "merged", "skipped", "merged", None, merged_into=row.event_id, lane_over=1)
+            return True
+        work.attempts = Attempts(count=end.attempts)
+        if outcome == "delivered" or outcome == "skipped":
+            skipped: Any = reason if outcome == "skipped" else None
+            work.delivery = row.delivery
+            self._told_settled(work, Skipped(skipped) if skipped else Delivered(end.reference), None)
+            self._record(
+                work, skipped or "delivered", outcome, reason, None, reference=end.reference, sent=not skipped,
+                lane_over=1, times=(end.first_at, end.at),
+            )  # fmt: skip
+        else:
+            self._set_aside([work], outcome, reason or "", end.detail)
+        return True
 
     def _asked(self, work: Work) -> bool:
         """Make an erasure ready to be sent; False when it is over, or nothing goes on here."""
@@ -784,11 +867,13 @@ class Flow:
         lane_over: int = 0,
         event: Event | None = None,
         event_type: str = "",
+        times: tuple[float, float] | None = None,
     ) -> None:
         """Write the receipt, and for a redriven one close its letter; the offset is finished when all is acked.
 
         ``lane_over``: so many of the lane are over with it. A lane does not wait for receipts; it does for the letter
-        that is closed, which may be what parks the key."""
+        that is closed, which may be what parks the key. ``times``: when it was first tried and when it was over, in
+        seconds since the epoch, where that was before."""
         work.ended = ended
         # A discarded one was closed by a person; but a redrive that was on its way then may have written it anew.
         order = work.order
@@ -806,13 +891,15 @@ class Flow:
         if self._receipts:
             wall = self._wall()
             first_at = work.attempts.first_at
+            if times is None:
+                times = (wall if first_at is None or now is None else wall - (now - first_at), wall)
             self._effects.write_receipt(
                 Receipt(
                     record=work.record,
                     outcome=outcome,
                     reason=reason,
-                    at=wall,
-                    first_at=wall if first_at is None or now is None else wall - (now - first_at),
+                    at=times[1],
+                    first_at=times[0],
                     attempts=work.attempts.count,
                     event=event if work.ready is None else work.ready.event,
                     event_type=event_type,
@@ -1109,7 +1196,7 @@ class Flow:
             self._effects.caught_up([partition.place for partition in over])
 
     def _unpause(self, partition: Partition) -> None:
-        if self._is_full(partition):
+        if partition.folding or self._is_full(partition):
             return
         lane_is_short = self._lanes.longest(*partition.place) < self._limits.lane_records_max / 2
         if lane_is_short and len(partition.tracker.metadata()) < METADATA_BYTES_MAX / 2:

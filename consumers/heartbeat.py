@@ -57,7 +57,8 @@ class SubscriptionView:
     oldest unfinished record, seconds since the epoch. ``slow_projection_s``: the slowest projection over 50 ms since
     the heartbeat before, else 0. ``records_per_s``: finished records, over the time since the heartbeat before.
     ``catching_up``: so many of its partitions are before the hand-over position of an attach, ``catch_up_left`` offsets
-    in all."""
+    in all. While the past is folded: ``fold_read`` of ``fold_to_read`` offsets were read, and ``fold_sent`` of
+    ``fold_to_send`` deliveries have their end (what is to be sent grows until all is read)."""
 
     name: str
     version: str = ""
@@ -75,6 +76,10 @@ class SubscriptionView:
     records_per_s: float = 0.0
     catching_up: int = 0
     catch_up_left: int = 0
+    fold_read: int = 0
+    fold_to_read: int = 0
+    fold_sent: int = 0
+    fold_to_send: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +163,10 @@ def _subscription(found: Mapping[str, Any]) -> SubscriptionView:
         records_per_s=max(0.0, _number(found.get("records_per_s")) or 0.0),
         catching_up=_count(found.get("catching_up")),
         catch_up_left=_count(found.get("catch_up_left")),
+        fold_read=_count(found.get("fold_read")),
+        fold_to_read=_count(found.get("fold_to_read")),
+        fold_sent=_count(found.get("fold_sent")),
+        fold_to_send=_count(found.get("fold_to_send")),
     )
 
 

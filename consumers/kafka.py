@@ -411,12 +411,16 @@ class Owner:
             metadata = (committed[place][1] if place in committed else None) or ""
             epoch = self._assignment.begin(place, offset, metadata)
             runs = decode_runs(offset, metadata)
-            assigned.append(Assigned(place, epoch, offset, runs, letters.get(place, ()), begin.until))
+            assigned.append(Assigned(place, epoch, offset, runs, letters.get(place, ()), begin.until, begin.fold))
             if begin.first:
                 first.append(TopicPartition(*place, offset))
         self._take_assignment(consumer, [TopicPartition(*a.place, a.offset) for a in assigned])
         # The client keeps a pause over a rebalance: what was paused when it was taken away would never be read again.
         consumer.resume([TopicPartition(*a.place) for a in assigned])
+        # What is folded first is read by somebody else until then; the reader says when it goes on.
+        for one in assigned:
+            if one.folds:
+                self._pause(consumer, one.place, True)
         self._first += first
         self._tell(self._reader.assigned, assigned)
         if stops:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from connectors.connector import Action, Delivery
@@ -29,7 +30,7 @@ def merged(deliveries: Sequence[Delivery], action: Action) -> Delivery:
     """One delivery for several, in log order (``can_merge`` holds between neighbours). It stands where the newest
     stands. Its idempotency key is made of all of theirs: the same set has the same key and body whenever it is formed
     again, another set has another key (one key with two bodies is an error at some vendors, a silent drop at others).
-    """
+    What is merged may be merged again: one after the other gives the same as all at once (``consumers/folding.py``)."""
     newest = deliveries[-1]
     if len(deliveries) == 1:
         return newest
@@ -46,8 +47,9 @@ def merged(deliveries: Sequence[Delivery], action: Action) -> Delivery:
 
 
 def merged_key(keys: Sequence[str]) -> str:
-    """The idempotency key of one delivery for those that have these, in log order."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+    """The idempotency key of one delivery for those that have these, in log order: that of the first two, then that
+    with the third, and so on, so that what is merged may be merged again."""
+    return reduce(lambda merged, key: hashlib.sha256(f"{merged}\n{key}".encode()).hexdigest(), keys)
 
 
 def fields_of(delivery: Delivery, action: Action) -> frozenset[str]:

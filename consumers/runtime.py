@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, Concatenate, ParamSpec
 
@@ -28,17 +29,20 @@ from consumers.deadletter import DeadLetter
 from consumers.erased import Erased
 from consumers.erasure import Unseal
 from consumers.flow import Flow, Reader, Settled
+from consumers.folding import Folds
 from consumers.heartbeat import SubscriptionView
 from consumers.kafka import OpenLetters, Owner
 from consumers.letters import Letters
+from consumers.past import PastReader
 from consumers.receipt_writer import ReceiptWriter
 from consumers.receipts import RangeSettled, Receipt
 from consumers.sender import Producer
 from consumers.settlement import PauseConnection
+from consumers.spill import SpillError
 from consumers.subscription import Subscription
 from consumers.work import Limits, Work
 from schemas.codec import SchemaWanted
-from schemas.event import Origin
+from schemas.event import Origin, Record
 
 _BADNESS = ("Delivered", "Skipped", "RetryLater", "Unknown", "Rejected", "Unavailable")
 _P = ParamSpec("_P")
@@ -100,6 +104,16 @@ class Runtime:
         self._letters = Letters(subscription.dead_topic, producer)
         self._receipts = receipts
         self._seat = connection.join(self._name, wake=self._pump)
+        self._folds = Folds(
+            subscription=subscription,
+            pipeline=pipeline,
+            effects=self,
+            observer=observer,
+            limits=self.limits,
+            chance=chance,
+            accept=accept,
+            erased=erased,
+        )
         self._flow = Flow(
             subscription=subscription,
             pipeline=pipeline,
@@ -111,6 +125,15 @@ class Runtime:
             receipts=receipts is not None,
             erased=erased,
             unseal=unseal,
+            past=self._folds,
+        )
+        self._past = PastReader(
+            kafka,
+            loop=self._loop,
+            take=self._take_past,
+            taken=lambda: self._folds.taken,
+            lost=self._past_lost,
+            log=logging.getLogger("kafka"),
         )
         self._schemas = AwaitedSchemas(
             load=load_schema,
@@ -123,7 +146,7 @@ class Runtime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._pump_soon = False
+        self._pump_soon = self._fold_soon = False
         self._owner = Owner(
             settings=kafka,
             group=self._name,
@@ -157,6 +180,12 @@ class Runtime:
     def _failed(self, error: BaseException) -> None:
         logging.getLogger("backbone").error("%s failed", self._name, exc_info=error)
         self._owner.hold(True)
+        if isinstance(error, SpillError):
+            self.stop(
+                f"what is folded cannot be kept in the folder for temporary files ({error.args[0]}); nothing was "
+                f"passed over. Make room there (TMPDIR), then: backbone subscription resume {self._name}"
+            )
+            return
         self.stop(f"an error of the backbone itself ({type(error).__name__}); see the log")
 
     @property
@@ -183,11 +212,21 @@ class Runtime:
 
     def view(self) -> SubscriptionView:
         """The subscription in this process, for the heartbeat."""
-        return self._flow.view(self._clock())
+        view, progress = self._flow.view(self._clock()), self._folds.progress()
+        if progress is None:
+            return view
+        return replace(
+            view,
+            fold_read=progress.read,
+            fold_to_read=progress.to_read,
+            fold_sent=progress.sent,
+            fold_to_send=progress.rows,
+        )
 
     def renew(self, username: str, password: str) -> None:
         """Kafka's credentials from the next connection on."""
         self._owner.renew(username, password)
+        self._past.renew(username, password)
 
     def share(self, share: float) -> None:
         """This subscription's part of the connection's quota in this process, 0..1."""
@@ -206,6 +245,9 @@ class Runtime:
     @_or_stop
     def assigned(self, partitions: Sequence[Assigned]) -> None:
         self._flow.assigned(partitions)
+        if not self._flow.stop_reason:
+            self._folds.begin(partitions)
+            self._fold_on()
 
     @_or_stop
     def receive(self, handover: Handover) -> None:
@@ -214,12 +256,23 @@ class Runtime:
 
     @_or_stop
     def revoke(self, places: Sequence[Place], reply: Future[Sequence[Commit]]) -> None:
-        drain = self._flow.revoke(places, reply.set_result)
+        answers: list[Sequence[Commit]] = []
+
+        def answered(commits: Sequence[Commit] = ()) -> None:
+            answers.append(commits)
+            if len(answers) == 2:
+                reply.set_result([commit for commits in answers for commit in commits])
+
+        folds = self._folds.revoke(places, answered)
+        drain = self._flow.revoke(places, answered)
+        self._fold_on()
         if not reply.done():
+            self._loop.call_later(self.limits.drain_s, self._folds.end_drain, folds)
             self._loop.call_later(self.limits.drain_s, self._flow.end_drain, drain)
 
     @_or_stop
     def lost(self, places: Sequence[Place]) -> None:
+        self._folds.lost(places)
         self._flow.lost(places)
 
     @_or_stop
@@ -232,17 +285,20 @@ class Runtime:
 
     def hold(self, reason: str) -> None:
         """The same without telling: somebody else has stopped or paused the subscription."""
+        self._folds.hold(reason)
         self._flow.hold(reason)
         self._owner.hold(True)
 
     async def close(self, reason: str) -> bool:
         """Leave the group: drain, commit, stop the thread and the tasks. False when draining took too long."""
         in_time = await asyncio.to_thread(self._owner.close, self.limits.drain_s + 15)
+        await asyncio.to_thread(self._past.close)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
+        self._folds.close()
         self._seat.close()
         if self._receipts is not None:
             self._receipts.close()
@@ -254,18 +310,27 @@ class Runtime:
     @_or_stop
     def _pump(self) -> None:
         """Make as many calls as there may be, live ones first."""
-        flow, seat, now = self._flow, self._seat, self._clock()
-        for background in (False, True):
-            while flow.waiting(background=background) and seat.try_enter(background=background):
+        seat, now = self._seat, self._clock()
+        for flow, background, turn in self._turns:
+            while flow.waiting(background=background) and seat.try_enter(background=turn):
                 batch = flow.next_batch(now, background=background)
                 if batch is None:
                     seat.leave()
+                    if flow.has_more(background=background):
+                        self._pump_again()  # so many in a row had nothing to send that it was enough for one go
                     break
-                self._spawn(self._deliver(batch))
+                self._spawn(self._deliver(flow, batch))
         self._arm()
 
+    @property
+    def _turns(self) -> tuple[tuple[Flow, bool, bool], ...]:
+        """Whose turn it is, the first first: a flow, its class, and the class it has at the connection. What is folded
+        is behind what a person has asked for."""
+        return ((self._flow, False, False), (self._flow, True, True), (self._folds.flow, False, True))
+
     def _arm(self) -> None:
-        due = self._flow.next_due()
+        dues = [due for flow in (self._flow, self._folds.flow) if (due := flow.next_due()) is not None]
+        due = min(dues, default=None)
         if due is None or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:
@@ -277,50 +342,56 @@ class Runtime:
     def _due(self) -> None:
         self._timer = None
         self._flow.due(self._clock())
+        self._folds.flow.due(self._clock())
         self._pump()
 
-    async def _deliver(self, first: Batch) -> None:
+    async def _deliver(self, flow: Flow, first: Batch) -> None:
         """One call after the other while there is something to send: a task for each would cost more than its lane."""
-        batch: Batch | None = first
-        while batch is not None:
+        following: tuple[Flow, Batch] | None = (flow, first)
+        while following is not None:
             try:
-                await self._call(batch)
+                await self._call(*following)
             except BaseException:
                 self._seat.leave()
                 raise
-            batch = self._next()
+            following = self._next()
 
-    async def _call(self, batch: Batch) -> None:
+    async def _call(self, flow: Flow, batch: Batch) -> None:
         if self._clock() - self._owner.last_poll > self.limits.zombie_after_s and not await self._still_member():
-            self._flow.give_back(batch)
+            flow.give_back(batch)
         elif batch.look_up:
             exchanges = note_exchanges()
             found = await self._seat.look_up(batch.deliveries[0])
             self._told_call(batch, [found], exchanges)
-            self._for_connection(self._flow.look_up_settled(batch, found, self._clock()))
+            self._for_connection(flow.look_up_settled(batch, found, self._clock()))
         else:
             succeeded = self._connection.succeeded
             exchanges = note_exchanges()
             outcomes = await self._seat.call(batch.deliveries)
             self._told_call(batch, outcomes, exchanges)
             self._for_connection(
-                self._flow.settle(batch, outcomes, self._clock(), others_succeed=self._connection.succeeded > succeeded)
+                flow.settle(batch, outcomes, self._clock(), others_succeed=self._connection.succeeded > succeeded)
             )
+        if flow is not self._flow:
+            self._fold_on()
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> tuple[Flow, Batch] | None:
         """The place of a call that ended is the next one's, if there is one; what else may be sent gets calls of its
         own."""
-        flow, seat = self._flow, self._seat
-        background = not flow.waiting(background=False)
-        batch = None
-        if background and not flow.waiting(background=True):
+        seat, following = self._seat, None
+        turns = [turn for turn in self._turns if turn[0].waiting(background=turn[1])]
+        if not turns:
             seat.leave()
-        elif seat.go_on(background=background):
-            batch = flow.next_batch(self._clock(), background=background)
-            if batch is None:
-                seat.leave()
+        else:
+            flow, background, turn = turns[0]
+            if seat.go_on(background=turn):
+                batch = flow.next_batch(self._clock(), background=background)
+                if batch is None:
+                    seat.leave()
+                else:
+                    following = (flow, batch)
         self._pump()
-        return batch
+        return following
 
     def _for_connection(self, decisions: Sequence[Any]) -> None:
         for decision in decisions:
@@ -354,15 +425,20 @@ class Runtime:
         return await asyncio.wrap_future(self._owner.prove())
 
     @_or_stop
-    def _schema_arrived(self, waited: Sequence[Work]) -> None:
-        self._flow.go_on(waited)
+    def _schema_arrived(self, waited: Sequence[Work | None]) -> None:
+        self._flow.go_on([work for work in waited if work is not None])
+        if None in waited:
+            self._folds.go_on()
+            self._fold_on()
         self._pump()
 
     async def _every_second(self) -> None:
         while True:
             await asyncio.sleep(self.limits.commit_every_s)
             self.oldest_at = self._flow.oldest_at()
+            self._folds.commit_due()
             self._flow.commit_due()
+            self._fold_on()
 
     # ---- what the flow asks for (consumers.flow.Effects)
 
@@ -383,6 +459,9 @@ class Runtime:
     @_or_stop
     def _answered(self, settled: Settled, error: str | None) -> None:
         settled(error)
+        self._pump_again()
+
+    def _pump_again(self) -> None:
         if not self._pump_soon:
             self._pump_soon = True
             self._loop.call_soon(self._pump_once)
@@ -404,9 +483,50 @@ class Runtime:
         self._schemas.wait(work, wanted)
 
     def caught_up(self, places: Sequence[Place]) -> None:
+        self._folds.forget(places)
         self._on_caught_up(places)
 
+    # ---- the past, folded (consumers.folding.Effects)
+
+    def read_past(self, ticket: int, place: Place, start: int, until: int) -> None:
+        self._past.read(ticket, place, start, until)
+
+    def end_reading(self, ticket: int) -> None:
+        self._past.end(ticket)
+
+    def await_past_schema(self, wanted: SchemaWanted) -> None:
+        self._schemas.wait(None, wanted)
+
+    def folded(self, place: Place) -> None:
+        self._flow.unfold(place, self._clock())
+        self._pump_again()
+
+    @_or_stop
+    def _take_past(self, ticket: int, records: Sequence[Record], position: int) -> None:
+        self._folds.take(ticket, records, position)
+        self._fold_on()
+
+    @_or_stop
+    def _past_lost(self, ticket: int) -> None:
+        self._folds.give_up(ticket)
+
+    def _fold_on(self) -> None:
+        if self._folds.is_busy and not self._fold_soon:
+            self._fold_soon = True
+            self._loop.call_soon(self._fold)
+
+    @_or_stop
+    def _fold(self) -> None:
+        """A little of it, then the loop's other business."""
+        self._fold_soon = False
+        more = self._folds.step()
+        self._past.room()
+        self._pump()
+        if more:
+            self._fold_on()
+
     def stopped(self, reason: str) -> None:
+        self._folds.hold(reason)
         self._owner.hold(True)
         self._on_stop(reason)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consumers.assignment import Assigned, Place
+from consumers.assignment import Assigned, Handover, Place
 from consumers.lanes import Lane
 from consumers.offsets import Ended, Entry, Tracker
 from consumers.settlement import Attempts
@@ -42,11 +42,12 @@ class Partition:
     """One partition during one assignment. ``admitting``: new calls may be made for it; ``live``: outcomes still
     count (both end with the assignment, draining lies in between). ``open``: works whose call, letter or receipt is
     out; leaving the partition waits for them. Records below ``until`` are catch-up, of the background class;
-    ``catches_up``: what is read next is one of them; ``handed_over``: all of them are finished and committed."""
+    ``catches_up``: what is read next is one of them; ``handed_over``: all of them are finished and committed.
+    ``folding``: its past is folded elsewhere, nothing of it is looked at here; ``early`` is what came all the same."""
 
     __slots__ = (
-        "admitting", "catches_up", "committed", "dirty", "epoch", "handed_over", "live", "open", "paused", "place",
-        "ranged", "ranging", "tracker", "unrecorded", "until",
+        "admitting", "catches_up", "committed", "dirty", "early", "epoch", "folding", "handed_over", "live", "open",
+        "paused", "place", "ranged", "ranging", "tracker", "unrecorded", "until",
     )  # fmt: skip
 
     def __init__(self, assigned: Assigned) -> None:
@@ -59,6 +60,8 @@ class Partition:
         self.admitting = self.live = True
         self.dirty = False
         self.paused = False
+        self.folding = False
+        self.early: list[Handover] = []
         self.open = 0
         self.until = 0 if assigned.until is None else assigned.until
         self.catches_up = assigned.offset < self.until

@@ -246,6 +246,10 @@ def _reading(case: Case, now: datetime) -> Iterator[Problem]:
         )
         eta_s = case.eta_s
         left, catch_up_s = case.catch_up_left, case.catch_up_s
+        if folding := case.sight.folding:
+            cause = f"{cause} It is {folding}; then it catches up to the hand-over position of its attach."
+            yield problem(case, "catching_up", cause, f"backbone status {name}", group.age_s)
+            return
         if left and (catch_up_s is not None or not case.sight.views):
             about = "" if catch_up_s is None else f", in about {_span(catch_up_s)}"
             cause = f"{cause} It is catching up to the hand-over position of its attach: {left:,} offsets to go{about}."

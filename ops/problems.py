@@ -96,6 +96,17 @@ class Sight:
         return sum(view.records_per_s for _, view in self.views) if self.views else None
 
     @property
+    def folding(self) -> str:
+        """How far the past is folded (``attach --fold``); empty when it is not, or not any more."""
+        read, to_read = (sum(getattr(view, f"fold_{n}") for _, view in self.views) for n in ("read", "to_read"))
+        sent, to_send = (sum(getattr(view, f"fold_{n}") for _, view in self.views) for n in ("sent", "to_send"))
+        if not to_read:
+            return ""
+        if read < to_read:
+            return f"folding the past: {read:,} of {to_read:,} offsets read, {sent:,} deliveries sent"
+        return f"sending what was folded: {sent:,} of {to_send:,} deliveries"
+
+    @property
     def held(self) -> list[Held]:
         """The keys that are held, as far as they are named, the oldest first."""
         return sorted((one for _, view in self.views for one in view.held), key=lambda one: one.since)

@@ -21,13 +21,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ops import local
-from ops.benchmarks import codec, contracts, expressions, path, report, stalls
+from ops.benchmarks import codec, contracts, expressions, folding, path, report, stalls
 from ops.benchmarks.measure import HEADINGS, Line, row
 from ops.benchmarks.stage import Stage
 from ops.watch import logs
 
 FOLDER = Path(__file__).resolve().parents[2] / ".backbone"
-PARTS = ("expressions", "contracts", "codec", "lanes", "path", "batches", "isolation", "joining", "start", "memory")
+PARTS = (
+    "expressions",
+    "contracts",
+    "codec",
+    "lanes",
+    "path",
+    "batches",
+    "isolation",
+    "joining",
+    "start",
+    "memory",
+    "fold",
+)
 
 
 def main() -> int:
@@ -67,6 +79,7 @@ def main() -> int:
                 "joining": lambda: stalls.join_lines(stage, path.filled(stage), rounds),
                 "start": lambda: [stalls.start_line(stage, path.filled(stage), rounds)],
                 "memory": lambda: [stalls.memory_line(stage)],
+                "fold": lambda: folding.lines(stage),
             }
             for name, step in steps.items():
                 if name in wanted:

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from connectors.connection import Connection
 from connectors.connector import ConnectorType
 from consumers import facts
+from consumers.assignment import Place
 from consumers.control import Begin, inbox_topic
 from consumers.flow import Reader
 from consumers.pipeline import Pipeline
@@ -90,9 +91,12 @@ async def running(
     observers: list[facts.Observer],
     group: str = "",
     kafka: Mapping[str, Any] | None = None,
+    untils: Mapping[Place, int] | None = None,
+    caught_up: Callable[[Sequence[Place]], None] = lambda _: None,
 ) -> AsyncIterator[list[Runtime]]:
     """Each job over its topic by a runtime in this process, from the topic's beginning (``group``: from where that
-    group stands); jobs of one connector share its connection where they share its address."""
+    group stands); jobs of one connector share its connection where they share its address. ``untils``: what is before
+    these positions is folded first."""
     producer = RecordProducer({"bootstrap.servers": site.bootstrap}, block_s=0, served=True)
     registry = open_registry(site.registry)
     decoder = Decoder(registry, contracts={**load_contracts(EVENTS), **engine_contracts()})
@@ -124,12 +128,18 @@ async def running(
                 receipts=receipts if job.receipts else None,
                 kafka={"bootstrap.servers": site.bootstrap, **(kafka or {})},
                 resolve=lambda committed: {
-                    place: Begin(0 if at is None else at, first=at is None) for place, at in committed.items()
+                    place: Begin(
+                        0 if at is None else at,
+                        first=at is None,
+                        until=None if untils is None else untils.get(place),
+                        fold=untils is not None and place in untils,
+                    )
+                    for place, at in committed.items()
                 },
                 started=lambda _: None,
                 load_schema=decoder.load,
                 stopped=stopped,
-                caught_up=lambda _: None,
+                caught_up=caught_up,
                 observer=observer,
             )
         )

@@ -54,8 +54,8 @@ class Stage:
         """A topic, new if there is none of that name yet."""
         return self.site.topic(name, partitions)
 
-    def fill(self, topic: str, count: int, *, distinct: int | None = None) -> None:
-        """Write so many invoices, over ``KEYS`` accounts; ``distinct`` ones of them, again and again."""
+    def fill(self, topic: str, count: int, *, distinct: int | None = None, keys: int = KEYS) -> None:
+        """Write so many invoices, over ``keys`` accounts; ``distinct`` ones of them, again and again."""
         from producers.kafka import RecordProducer
 
         encoder, producer, failed = self.encoder(), RecordProducer({"bootstrap.servers": self.bootstrap}), []
@@ -63,7 +63,7 @@ class Stage:
         kept: list[Encoded] = []
         for number in range(count):
             if distinct is None or number < distinct:
-                data = invoice(number).model_dump()
+                data = invoice(number, keys).model_dump()
                 encoded = encoder.encode(self.contract, data, id=f"bench-{number}", source="billing", time=now)
                 if distinct is not None:
                     kept.append(encoded)
@@ -107,7 +107,7 @@ class Stage:
             self._vendors.wait(20)
 
 
-def invoice(number: int) -> InvoiceCreated:
+def invoice(number: int, keys: int = KEYS) -> InvoiceCreated:
     """An invoice of 17 fields and 3 lines, about 400 bytes in Avro."""
     lines = [
         InvoiceLine(
@@ -117,7 +117,7 @@ def invoice(number: int) -> InvoiceCreated:
         for n in range(3)
     ]  # fmt: skip
     return InvoiceCreated(
-        invoice_id=f"INV-{number}", account_id=f"acc-{number % KEYS}", billing_email=f"billing-{number}@example.org",
+        invoice_id=f"INV-{number}", account_id=f"acc-{number % keys}", billing_email=f"billing-{number}@example.org",
         customer_name="Example Ltd", country="DE", currency="EUR", total_minor=17_400, tax_minor=2_778,
         discount_minor=0, issued_at=datetime(2026, 5, 1, 6, tzinfo=UTC), purchase_order=f"PO-{number}", lines=lines,
         coupon=None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from consumers.control import AttachedSubscription, ControlSnapshot, Definition, Start, State
 from ops import topics
 from ops.changes.attach import Wanted, _same, steps_of, version_of
+from ops.changes.attach_fold import check_fold, fold_sentence
 from ops.changes.plan import Plan, new_plan
 from ops.files import named_file
 from ops.lag.cluster import Cluster
@@ -46,9 +47,12 @@ def subscription_path(app: App, written: str) -> Path:
     return app.subscription_file(written)
 
 
-def attach_plan(app: App, files: Sequence[Path], starting: str | None) -> tuple[Plan | None, list[str], list[str]]:
+def attach_plan(
+    app: App, files: Sequence[Path], starting: str | None, *, fold: bool = False
+) -> tuple[Plan | None, list[str], list[str]]:
     """The plan that attaches the files' subscriptions; None when all are attached as they are. Also the names that
-    are unchanged, and warnings. ``starting`` is the position of ``--from``, for topics that are new.
+    are unchanged, and warnings. ``starting`` is the position of ``--from``, for topics that are new; ``fold``: their
+    past is folded to one delivery an entity.
 
     Raises SubscriptionError, InputError (no ``--from`` where one is needed), RefusedError, NotFoundError.
     """
@@ -62,7 +66,9 @@ def attach_plan(app: App, files: Sequence[Path], starting: str | None) -> tuple[
     found: list[Attaching] = []
     unchanged: list[str] = []
     for subscription, doubts in loaded:
-        attaching = _attaching(app, cluster, snapshot, subscription, position)
+        if fold:
+            check_fold(subscription, position)
+        attaching = _attaching(app, cluster, snapshot, subscription, position, fold)
         if attaching is None:
             unchanged.append(subscription.name)
         else:
@@ -164,7 +170,12 @@ def attached_named(snapshot: ControlSnapshot, name: str) -> AttachedSubscription
 
 
 def _attaching(
-    app: App, cluster: Cluster, snapshot: ControlSnapshot, subscription: Subscription, position: Position | None
+    app: App,
+    cluster: Cluster,
+    snapshot: ControlSnapshot,
+    subscription: Subscription,
+    position: Position | None,
+    fold: bool,
 ) -> Attaching | None:
     name = subscription.name
     now = snapshot.subscriptions.get(name) or snapshot.detached.get(name) or AttachedSubscription(name=name)
@@ -203,7 +214,7 @@ def _attaching(
     starts: dict[tuple[str, int], Start | None] = {
         place: None for place in now.starts if place[0] not in definition.topics
     }
-    starts |= {place: Start(offset=one.offset, state="pending") for place, one in resolved.items()}
+    starts |= {place: Start(offset=one.offset, state="pending", fold=fold) for place, one in resolved.items()}
     wanted = Wanted(
         name=name,
         definition=definition,
@@ -327,6 +338,8 @@ def _describe(
         say(f"the group {one.name} has positions from before it was detached: they are forgotten")
     begin = {place: found.offset for place, found in resolved.items()}
     takes = attach_effects.catch_up(app, cluster, subscription, begin, effects)
+    if attaching.events and any(start is not None and start.fold for start in one.starts.values()):
+        say(fold_sentence(attaching.events))
     attach_effects.retention(cluster, subscription, sources, begin, takes, effects)
     if now.definition is not None and now.state.state != "running":
         say(f"it is {now.state.state} and stays so until: backbone subscription resume {one.name}")

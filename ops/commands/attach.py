@@ -35,6 +35,7 @@ def verbs() -> None:
 @click.argument("files", nargs=-1, metavar="[FILE|NAME]..")
 @click.option("--all", "everything", is_flag=True, help="Every file of the project's folder.")
 @click.option("--from", "starting", metavar="POSITION", help="Where new topics begin: earliest, latest or @time.")
+@click.option("--fold", is_flag=True, help="Of the past, send one delivery an entity (for 'send: latest').")
 @change_options
 @screen_options
 @click.pass_obj
@@ -43,6 +44,7 @@ def attach(
     files: tuple[str, ...],
     everything: bool,
     starting: str | None,
+    fold: bool,
     apply: bool,
     yes: bool,
     reason: str | None,
@@ -51,7 +53,8 @@ def attach(
     """Start subscriptions, or new versions of running ones.
 
     Shows what would happen and plans it. A new version goes on where the old one stands; --from is asked for where
-    topics are new, and never guessed. What is attached as it stands is left alone.
+    topics are new, and never guessed. What is attached as it stands is left alone. With --fold all events of the past
+    that are about one entity become one delivery before anything is sent.
     """
     from ops.changes import run_change
     from ops.changes.attach_plan import attach_plan, subscription_path
@@ -62,7 +65,7 @@ def attach(
     paths = list(app.subscription_files().values()) if everything else [subscription_path(app, name) for name in files]
     if not paths:
         raise InputError(f"There is no subscription file in {app.project.subscriptions}.")
-    plan, unchanged, warnings = attach_plan(app, paths, starting)
+    plan, unchanged, warnings = attach_plan(app, paths, starting, fold=fold)
     for warning in warnings:
         app.screen.warn(warning)
     if plan is None:

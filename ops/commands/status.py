@@ -94,7 +94,8 @@ def status(app: App, name: str | None) -> None:
     lag, lag_seconds, slo_seconds, dead_letters, held_keys, parked_keys, records_per_second, eta_seconds,
     catch_up_left (offsets before the hand-over position of its attach), held_by, problems;
     sampled_at (when a monitor looked, null: none answers). With NAME: that one in full, catch_up with its offsets_left,
-    eta_seconds, hand_over (the recorded positions) and handed_over_at too.
+    folding (how far the past is folded, in words), eta_seconds, hand_over (the recorded positions) and handed_over_at
+    too.
     """
     from ops import diagnosis
     from ops.look import take
@@ -202,6 +203,7 @@ def _in_full(app: App, look: Look, control: ControlSnapshot, now: datetime) -> d
         "eta_seconds": None if case.eta_s is None or not group.lag else round(case.eta_s, 1),
         "catch_up": {
             "offsets_left": case.catch_up_left,
+            "folding": case.sight.folding,
             "eta_seconds": None if case.catch_up_s is None else round(case.catch_up_s, 1),
             "hand_over": {f"{t}/{p}": s.until for (t, p), s in sorted(attached.starts.items()) if s.until is not None},
             "handed_over_at": attached.handed_over_at or None,
@@ -345,6 +347,8 @@ def _full_text(app: App) -> Any:
 
 def _catch_up_text(catch_up: Mapping[str, Any]) -> str:
     left = catch_up["offsets_left"]
+    if catch_up["folding"]:
+        return str(catch_up["folding"])
     if left:
         eta = "" if catch_up["eta_seconds"] is None else f", in about {_age(catch_up['eta_seconds'])}"
         return f"catching up to the hand-over position: {left:,} offsets to go{eta}"

@@ -83,6 +83,8 @@ class Observation:
             facts.SubscriptionStopped: self._subscription_stopped,
             facts.SubscriptionLeft: self._subscription_left,
             facts.CaughtUp: self._caught_up,
+            facts.PastFolded: self._past_folded,
+            facts.PastSent: self._past_sent,
             facts.PartitionsAssigned: self._partitions_assigned,
             facts.PartitionsRevoked: self._partitions_revoked,
             facts.CommitFailed: self._commit_failed,
@@ -261,6 +263,20 @@ class Observation:
     def _caught_up(self, fact: facts.CaughtUp) -> None:
         partition = "/".join(map(str, fact.place))
         self._log.info("caught_up", subscription=fact.subscription, partition=partition, handed_over_at=fact.until)
+
+    def _past_folded(self, fact: facts.PastFolded) -> None:
+        partition = "/".join(map(str, fact.place))
+        self._log.info(
+            "past_folded", subscription=fact.subscription, partition=partition, events=fact.events,
+            deliveries=fact.deliveries,
+        )  # fmt: skip
+
+    def _past_sent(self, fact: facts.PastSent) -> None:
+        partition = "/".join(map(str, fact.place))
+        self._log.info(
+            "past_sent", subscription=fact.subscription, partition=partition, deliveries=fact.deliveries,
+            unfolded=fact.unfolded,
+        )  # fmt: skip
 
     def _partitions_assigned(self, fact: facts.PartitionsAssigned) -> None:
         self._rebalances.of(fact.subscription).inc()

@@ -422,3 +422,26 @@ def grow(stack: Stack, topic: str, count: int) -> None:
         lambda: len(admin.list_topics(topic, timeout=5).topics[topic].partitions) == count,
         about="the added partitions",
     )
+
+
+def test_a_fold_is_planned_in_words_and_recorded_where_there_is_a_past_and_refused_elsewhere(
+    project: TestProject, attached: Callable[[], Any], stack: Stack
+) -> None:
+    publish(stack, project.users, partition=1, count=7)
+    refused = project.run("subscription", "attach", project.subscription, "--from", "earliest", "--fold")
+    assert refused.exit_code == 2
+    assert f"--fold merges all events about one thing into one delivery, and {project.subscription}" in refused.stderr
+    project.write_subscription(extra="policies: {send: latest}\n")
+    for words in (["--from", "latest", "--fold"], ["--fold"]):
+        nothing = project.run("subscription", "attach", project.subscription, *words)
+        assert nothing.exit_code == 2
+        assert "say where it begins, --from earliest or --from @time" in nothing.stderr
+    plan = project.document("subscription", "attach", project.subscription, "--from", "earliest", "--fold")["data"]
+    assert "folded: about 7 events are read, and one delivery an entity is sent" in " ".join(plan["summary"])
+    attach(project, "--from", "earliest", "--fold")
+    starts = {
+        partition: (start.until, start.fold)
+        for (topic, partition), start in attached().starts.items()
+        if topic == project.users
+    }
+    assert starts == {0: (None, True), 1: (7, True), 2: (None, True)}

@@ -542,6 +542,12 @@ def test_a_late_subscription_says_when_it_will_be_level_by_what_its_workers_fini
     assert (catching_up["kind"], catching_up["eta_s"]) == ("catching_up", 60.0)
     assert "600 offsets wait. It is catching up: level in about 1m." in catching_up["cause"]
     assert late(records_per_s=0.0)["cause"].endswith("It does not get closer.")
+    folding = late(fold_read=412, fold_to_read=600, fold_to_send=90)
+    assert folding["kind"] == "catching_up"
+    assert "It is folding the past: 412 of 600 offsets read, 0 deliveries sent" in folding["cause"]
+    beat(SubscriptionView(name=name, fold_read=600, fold_to_read=600, fold_sent=31, fold_to_send=100))
+    text = backbone("status", name).out
+    assert "catch-up      sending what was folded: 31 of 100 deliveries" in text
     broker.produce(topic, 1200, at_ms=int(time.time() * 1000), linger_ms=20)
     faster = late(records_per_s=19.0)
     assert faster["kind"] == "behind", "20 a second are written, 19 are finished"

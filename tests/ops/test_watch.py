@@ -86,6 +86,8 @@ ONE_OF_EACH: list[facts.Fact] = [
     facts.SubscriptionStopped("billing-alerts", "5 rejections in a row."),
     facts.SubscriptionLeft("warehouse", "paused"),
     facts.CaughtUp("crm-contacts", ("accounts.users", 1), 4_000),
+    facts.PastFolded("crm-contacts", ("accounts.users", 1), 4_000, 120),
+    facts.PastSent("crm-contacts", ("accounts.users", 1), 120, 2),
     facts.PartitionsAssigned("crm-contacts", (("accounts.users", 0), ("accounts.users", 1))),
     facts.PartitionsRevoked("crm-contacts", (("accounts.users", 1),), False),
     facts.CommitFailed("crm-contacts", "ILLEGAL_GENERATION"),

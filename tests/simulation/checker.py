@@ -20,6 +20,7 @@ I14       what is asked of the vendor is what the events say: field by field the
 I15       what a process was told is finished when it got a partition, it does not send
 I16       what is before the hand-over position of an attach is asked as background, but for a key with something live
           behind it; nothing that is live is; and the hand-over is told when all before it has an outcome that lasts
+I17       nothing of a partition is committed while it is folded; what was delivered folded is not sent once more
 ========  ==========================================================================================================
 """
 
@@ -109,6 +110,7 @@ class Checker:
         self._keyed: dict[str, tuple[object, ...]] = {}
         self._orders: dict[tuple[int, int], InboxOrder] = {}
         self._settled_orders: set[tuple[str, Origin]] = set()
+        self._folded: dict[tuple[str, Place], set[int]] = {}
         self.excused: set[tuple[str, str]] = set()
         """rows at the vendor that an effect reached late, or that a change touched: their last state is not checked"""
 
@@ -167,6 +169,7 @@ class Checker:
             if self.world.vendor.kind != "guarded":
                 self.excused.add(row)
         lane = self._lane(newest.event)
+        folded = type(carried) is not list
         for event in carried:
             fate = self._fates[event.origin]
             if event.nature in UNREADABLE | NOT_OURS:
@@ -176,7 +179,8 @@ class Checker:
             if self.park and owner and not late and not fate.lettered and not fate.replayed:
                 self._not_parked(lane, fate)
             fate.applied = True
-        self._in_order(lane, newest)
+        if not folded:  # what is folded keeps the order of each thing, not that between the things of a key
+            self._in_order(lane, newest)
 
     def _lane(self, event: Event) -> Lane:
         key = event.record.key
@@ -217,6 +221,7 @@ class Checker:
     def took(self, process: str, place: Place, offset: int, metadata: str) -> None:
         """A process was given a partition; what it was told is finished (by a commit, which was checked)."""
         self._told_done[process, place] = (offset, decode_runs(offset, metadata))
+        self._folded.pop((process, place), None)
 
     def answered(self, carried: list[Event]) -> None:
         """The vendor's answer counts as an attempt."""
@@ -226,12 +231,13 @@ class Checker:
     def asked(self, process: str, delivery: Delivery, carried: list[Event], order: InboxOrder | None) -> None:
         """An attempt reaches the vendor: the right key, the right body."""
         if order is None:
+            self._once(process, carried)
             for event in carried:
                 offset, runs = self._told_done[process, event.origin[:2]]
                 if event.origin.offset < offset or any(a <= event.origin.offset < b for a, b in runs):
                     self.fail("I15", f"{process} asks for {event.origin}, and was told that it is finished")
         if len(carried) > 1:
-            self.count("merged call")
+            self.count("folded call" if type(carried) is not list else "merged call")
         left_out = () if order is None else tuple(sorted(set(order.omit) & set(carried[-1].fields)))
         deliveries = (*(event.number for event in carried), "" if order is None else order.revision, left_out)
         key = self._keys.setdefault(deliveries, delivery.idempotency_key)
@@ -277,6 +283,14 @@ class Checker:
             if record is not None and not self._lasts(place, record.offset):
                 self.fail("I16", f"{process} says {place} has caught up, and {record.offset} has no outcome yet")
 
+    def _once(self, process: str, carried: list[Event]) -> None:
+        """What a process has delivered as one, folded, it does not send again in the same assignment."""
+        gone = self._folded.get((process, carried[-1].origin[:2]))
+        if gone is not None and type(carried) is list:
+            for event in carried:
+                if event.number in gone:
+                    self.fail("I17", f"{process} sends {event.origin}, which was folded into what it has delivered")
+
     def lettered(self, letter: DeadLetter, *, owner: bool) -> None:
         """A dead letter lasts."""
         fate = self._fates[letter.origin]
@@ -309,8 +323,11 @@ class Checker:
         if not fate.applied and not with_reason:
             self.fail("I1", f"the letter of {origin} was closed, and it was never applied")
 
-    def confirmed(self, delivery: Delivery, carried: list[Event]) -> None:
+    def confirmed(self, process: str, delivery: Delivery, carried: list[Event]) -> None:
         """Our code was told Delivered. Without receipts this is what lasts."""
+        if type(carried) is not list:
+            numbers = self._folded.setdefault((process, delivery.sequence[:2]), set())
+            numbers.update(event.number for event in carried)
         if not self.world.receipts:
             for event in carried:
                 fate = self._fates[event.origin]

@@ -17,7 +17,7 @@ HAPPENED = (
     # what became of events
     "receipt delivered", "receipt skipped merged", "receipt skipped expired", "receipt skipped superseded",
     "receipt skipped discarded", "receipt rejected", "receipt undecodable", "receipt exhausted", "receipt unknown",
-    "receipt parked", "merged call",
+    "receipt parked", "merged call", "folds", "folded", "folded call",
     # and what our code said
     "KeyParked", "KeyUnparked", "SubscriptionStopped", "DeliveryHeld",
 )  # fmt: skip

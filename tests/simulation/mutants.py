@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from connectors.connector import Delivered, Rejected, RetryLater, Unavailable, Unknown
-from consumers import control, deadletter, merging, settlement
+from consumers import control, deadletter, folding, merging, settlement
 from consumers import flow as flows
 from consumers import work as works
 from consumers.assignment import Assignment, Commit
@@ -21,6 +21,7 @@ from consumers.flow import Flow
 from consumers.lanes import Lanes
 from consumers.offsets import Tracker
 from consumers.parking import ParkedKeys
+from consumers.spill import End, thing_of
 from tests.simulation import process as processes
 from tests.simulation.process import Process
 
@@ -485,6 +486,52 @@ def _bounded_for_ever() -> Iterator[None]:
             self._catch_up_open += 1_000
 
     with patch.object(Flow, "_bound_catch_up", for_ever):
+        yield
+
+
+# ---- what is folded
+
+
+@mutant("what is live is sent while the past is folded", "I3", "I3b", "I13", "I17")
+def _folded_beside() -> Iterator[None]:
+    assigned = Flow.assigned
+
+    def beside(self: Flow, partitions: Sequence[Any]) -> None:
+        assigned(self, partitions)
+        for partition in self._partitions.values():
+            partition.folding = False
+
+    with patch.object(Flow, "assigned", beside):
+        yield
+
+
+@mutant("what was folded counts as delivered before it is", "I13")
+def _folded_early() -> Iterator[None]:
+    row_of = folding.Folds.row_of
+
+    def over(self: folding.Folds, record: Any, delivery: Any) -> Any:
+        row = row_of(self, record, delivery)
+        if row is not None and row.end is None:
+            row.end = End(outcome="delivered")
+        return row
+
+    def at_once(self: folding.Folds) -> None:
+        for fold in list(self._folds.values()):
+            if fold.phase == "sending":
+                self._over(fold)
+
+    with patch.object(folding.Folds, "row_of", over), patch.object(folding.Folds, "_hand_over", at_once):
+        yield
+
+
+@mutant("an event behind one that is sent in its place counts as folded", "I13", "I3b", "I1")
+def _folded_beyond() -> Iterator[None]:
+    def row_of(self: folding.Folds, record: Any, delivery: Any) -> Any:
+        fold = self._folds.get((record.topic, record.partition))
+        action = self._actions[delivery.action]
+        return None if fold is None else self._spill.get(fold.place, thing_of(record, delivery, action))
+
+    with patch.object(folding.Folds, "row_of", row_of):
         yield
 
 

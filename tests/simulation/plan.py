@@ -45,6 +45,7 @@ class Plan:
     faults: frozenset[str]
     start: int
     backlog: int
+    folds: bool = False
 
     def __str__(self) -> str:
         policies = self.policies
@@ -53,7 +54,7 @@ class Plan:
             f"{self.batch_max}, {self.calls_max} calls, vendor {self.kind}, receipts {self.receipts}, "
             f"send {policies.send}, on_unknown {policies.on_unknown}, on_dead_letter {policies.on_dead_letter}, "
             f"expire_after {policies.expire_after}, retry {policies.retry.attempts} in {policies.retry.within}, "
-            f"start {self.start}, backlog {self.backlog}\nfaults: {', '.join(sorted(self.faults))}"
+            f"start {self.start}, backlog {self.backlog}, folded {self.folds}\nfaults: {', '.join(sorted(self.faults))}"
         )
 
 
@@ -88,6 +89,7 @@ def plan_of(rng: random.Random) -> Plan:
         faults=faults,
         start=0 if pick() < 0.8 else rng.randrange(1, 4),
         backlog=rng.randrange(1, 25) if "attach" in faults else 0,
+        folds="attach" in faults and policies.send == "latest" and pick() < 0.6,
     )
 
 

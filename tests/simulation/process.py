@@ -20,9 +20,11 @@ from consumers.control import NoPosition, Start, begin_at
 from consumers.deadletter import DeadLetter
 from consumers.facts import Fact
 from consumers.flow import Flow, Settled
+from consumers.folding import Folds
 from consumers.offsets import decode_runs
 from consumers.receipts import RangeSettled, Receipt
 from consumers.settlement import PauseConnection
+from consumers.spill import Folded, Spill
 from consumers.subscription import Subscription
 from consumers.work import Limits, Work
 from schemas.codec import SchemaWanted
@@ -43,13 +45,36 @@ Write: TypeAlias = tuple[Callable[[], None], Settled, bool]
 Answer: TypeAlias = list[Outcome | None]
 
 
+class FoldedEvents(list[Event]):
+    """The events that one folded delivery is for."""
+
+
+class WatchedSpill(Spill):
+    """Keeps little in memory, and the ground truth of what is folded into what."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(held_max=3)
+        self._world = world
+        self.events: dict[tuple[Place, int], FoldedEvents] = {}
+
+    def add(self, place: Place, thing: bytes, folded: Folded) -> None:
+        self.events[place, folded.first] = FoldedEvents([self._world.event_at(folded.delivery.sequence)])
+        super().add(place, thing, folded)
+
+    def change(self, place: Place, thing: bytes, folded: Folded, size: int = 0) -> None:
+        events, newest = self.events[place, folded.first], folded.delivery.sequence
+        if events[-1].origin != newest:
+            events.append(self._world.event_at(newest))
+        super().change(place, thing, folded, size)
+
+
 class Call:
     """One call on its way to the vendor. ``answer`` once there is one and the loop has not seen it yet."""
 
-    __slots__ = ("answer", "batch", "carried", "delivered_before")
+    __slots__ = ("answer", "batch", "carried", "delivered_before", "flow")
 
-    def __init__(self, batch: Batch, carried: list[list[Event]], delivered_before: int) -> None:
-        self.batch, self.carried, self.delivered_before = batch, carried, delivered_before
+    def __init__(self, flow: Flow, batch: Batch, carried: list[list[Event]], delivered_before: int) -> None:
+        self.flow, self.batch, self.carried, self.delivered_before = flow, batch, carried, delivered_before
         self.answer: Answer | None = None
 
 
@@ -79,7 +104,11 @@ class Process:
             wall=world.wall,
             accept=world.attached.state.accept,
             receipts=plan.receipts,
+            past=(folds := self._folds_of(subscription, rng)),
         )
+        self.folds = folds
+        self.past: list[tuple[int, Place, int, int]] = []
+        self.folding: set[Place] = set()
         self.assignment = Assignment()
         self.member = -1
         self.to_loop: deque[Callable[[], object]] = deque()
@@ -90,16 +119,30 @@ class Process:
         self.calls: list[Call] = []
         self.letters: deque[Write] = deque()
         self.receipts: list[Write] = []
-        self.wanted: list[tuple[Work, SchemaWanted, float]] = []
+        self.wanted: list[tuple[Work | None, SchemaWanted, float]] = []
         self.missing: set[int | str] = set()
         self.leaving: Leaving | None = None
-        self.drains: deque[tuple[float, object]] = deque()
+        self.drains: deque[tuple[float, tuple[object, object]]] = deque()
         self.last_poll = world.now
         self.quiet_until = 0.0
         self.stopped_connection = False
         self.delivered = 0
         self.handed = 0
         self.frozen = self.held = self.closing = self.gone = self.proving = False
+
+    def _folds_of(self, subscription: Subscription, rng: random.Random) -> Folds:
+        self.spill = WatchedSpill(self._world)
+        return Folds(
+            subscription=subscription,
+            pipeline=self.pipeline,
+            effects=self,
+            observer=self._observe,
+            limits=LIMITS,
+            chance=rng.random,
+            wall=self._world.wall,
+            accept=self._world.attached.state.accept,
+            spill=self.spill,
+        )
 
     def _observe(self, fact: Fact) -> None:
         self._world.checker.counts[type(fact).__name__] += 1
@@ -148,6 +191,7 @@ class Process:
             self._commit_first()
         if not self.held and self.handed - self.flow.settled_records < LIMITS.records_max:
             self._fetch(records_max, over_markers)
+        self._read_past(records_max)
 
     def _run_commands(self) -> None:
         for _ in range(len(self.to_owner)):
@@ -166,8 +210,23 @@ class Process:
     def _lose(self) -> None:
         places = self.assignment.places
         self.note("loses", places)
-        self.to_loop.append(partial(self.flow.lost, places))
+        self.to_loop.append(partial(self._lost, places))
         self._forget(places)
+
+    def _lost(self, places: Sequence[Place]) -> None:
+        self.folds.lost(places)
+        self.folding.difference_update(places)
+        self.flow.lost(places)
+
+    def hold(self, reason: str) -> None:
+        """A person or somebody else has stopped it."""
+        self.held = True
+        self.folds.hold(reason)
+        self.flow.hold(reason)
+
+    def commit_due(self) -> None:
+        self.folds.commit_due()
+        self.flow.commit_due()
 
     def _forget(self, places: Sequence[Place]) -> None:
         self.assignment.forget(places)
@@ -200,8 +259,12 @@ class Process:
                     if letter.origin[:2] == place
                 ]
                 told.append((place, offset, metadata))
-                taken.append(Assigned(place, epoch, offset, decode_runs(offset, metadata), letters, begin.until))
+                runs = decode_runs(offset, metadata)
+                one = Assigned(place, epoch, offset, runs, letters, begin.until, begin.fold)
+                taken.append(one)
                 self.positions[place] = offset
+                if one.folds and self._chance() < 0.7:
+                    self.paused.add(place)
                 if begin.first:
                     self.first.append(Commit(place, epoch, offset, ""))
         self.note("takes", [(one.place, one.offset, list(one.done)) for one in taken])
@@ -209,7 +272,10 @@ class Process:
         def assigned() -> None:
             for place, offset, metadata in told:
                 world.checker.took(self.name, place, offset, metadata)
+            self.folding.update(one.place for one in taken if one.folds and not self.flow.stop_reason)
             self.flow.assigned(taken)
+            if not self.flow.stop_reason:
+                self.folds.begin(taken)
 
         self.to_loop.append(assigned)
 
@@ -244,11 +310,17 @@ class Process:
         self.note("gives up", partitions)
         leaving = self.leaving = Leaving(partitions, places, self._world.now)
 
-        def answered(commits: Sequence[Commit]) -> None:
-            leaving.commits = commits
+        answers: list[Sequence[Commit]] = []
+
+        def answered(commits: Sequence[Commit] = ()) -> None:
+            answers.append(commits)
+            if len(answers) == 2:
+                leaving.commits = [commit for commits in answers for commit in commits]
 
         def revoke() -> None:
-            self.drains.append((self._world.now, self.flow.revoke(places, answered)))
+            self.folding.difference_update(places)
+            tokens = (self.folds.revoke(places, answered), self.flow.revoke(places, answered))
+            self.drains.append((self._world.now, tokens))
 
         self.to_loop.append(revoke)
 
@@ -273,7 +345,9 @@ class Process:
     def _end_drains(self) -> None:
         """The loop's timers: a drain has taken too long (one that has ended is not cut)."""
         while self.drains and self._world.now - self.drains[0][0] > LIMITS.drain_s:
-            self.flow.end_drain(self.drains.popleft()[1])
+            of_folds, of_flow = self.drains.popleft()[1]
+            self.folds.end_drain(of_folds)
+            self.flow.end_drain(of_flow)
 
     def _commit(self, commits: Sequence[Commit]) -> None:
         admitted, beyond = self.assignment.admit(commits)
@@ -281,6 +355,8 @@ class Process:
             self._world.checker.fail("I4", f"{self.name} wanted to commit {commit} beyond what was handed over")
         for commit in admitted:
             group = self._world.group
+            if commit.place in self.folding:
+                self._world.checker.fail("I17", f"{self.name} commits {commit.place}, which it folds")
             refused = group.commit(self.name, self.member, commit.place, commit.offset, commit.metadata)
             if refused is not None:
                 self._world.checker.count("commit refused")
@@ -314,10 +390,14 @@ class Process:
         if self.drains:
             self._end_drains()
         now = world.now
+        for _ in range(rounds):
+            if not self.folds.step():
+                break
         flow.due(now)
+        self.folds.flow.due(now)
         while len(self.calls) < self._plan.calls_max and now >= self.quiet_until and not self.stopped_connection:
-            live = flow.waiting(background=False)
-            if not live and not flow.waiting(background=True):
+            live, folded = flow.waiting(background=False), self.folds.flow.waiting(background=False)
+            if not live and not folded and not flow.waiting(background=True):
                 return
             if now - self.last_poll > LIMITS.zombie_after_s:
                 if not self.proving:
@@ -325,13 +405,20 @@ class Process:
                     self.to_owner.append(self._prove)
                 return
             batch = (flow.next_batch(now) if live else None) or flow.next_batch(now, background=True)
+            if batch is not None:
+                self._call(flow, batch)
+                continue
+            batch = self.folds.flow.next_batch(now)
             if batch is None:
                 return
-            self._call(batch)
+            self._call(self.folds.flow, batch)
 
-    def _call(self, batch: Batch) -> None:
+    def _call(self, flow: Flow, batch: Batch) -> None:
         events = self._world.event_of
-        carried = [[*(events(one.record) for one in work.merged), events(work.record)] for work in batch.works]
+        if flow is self.flow:
+            carried = [[*(events(one.record) for one in work.merged), events(work.record)] for work in batch.works]
+        else:
+            carried = [self.spill.events[work.source, work.record.offset] for work in batch.works]
         self.note("look up" if batch.look_up else "call", [(d.sequence, dict(d.body)) for d in batch.deliveries])
         checker = self._world.checker
         rows = {(delivery.action, delivery.entity) for delivery in batch.deliveries}
@@ -340,26 +427,27 @@ class Process:
         if not batch.look_up:
             for work, delivery, events_of in zip(batch.works, batch.deliveries, carried, strict=True):
                 checker.asked(self.name, delivery, events_of, work.order)
-            checker.classed(batch.background, [(work.record, work.order) for work in batch.works])
+            if flow is self.flow:
+                checker.classed(batch.background, [(work.record, work.order) for work in batch.works])
         polled = self._world.now - self.last_poll <= FAITH_S
         if not polled and not all(self.is_owner(delivery.sequence.partition) for delivery in batch.deliveries):
             checker.fail(
                 "I3b", f"{self.name} has not polled for {FAITH_S} s, is no member any more, and asks the vendor"
             )
-        self.calls.append(Call(batch, carried, self.delivered))
+        self.calls.append(Call(flow, batch, carried, self.delivered))
 
     def _settle(self, call: Call, answer: Answer) -> None:
-        flow, now, batch = self.flow, self._world.now, call.batch
+        flow, now, batch = call.flow, self._world.now, call.batch
         if batch.look_up:
             if isinstance(answer[0], Delivered):
-                self._world.checker.confirmed(batch.deliveries[0], call.carried[0])
+                self._world.checker.confirmed(self.name, batch.deliveries[0], call.carried[0])
             follows = flow.look_up_settled(batch, answer[0], now)
         else:
             outcomes = [outcome for outcome in answer if outcome is not None]
             self.delivered += sum(isinstance(outcome, Delivered) for outcome in outcomes)
             for delivery, carried, outcome in zip(batch.deliveries, call.carried, outcomes, strict=True):
                 if isinstance(outcome, Delivered):
-                    self._world.checker.confirmed(delivery, carried)
+                    self._world.checker.confirmed(self.name, delivery, carried)
             others = self.delivered > call.delivered_before
             follows = flow.settle(batch, outcomes, now, others_succeed=others)
         for decision in follows:
@@ -380,7 +468,10 @@ class Process:
                 continue
             else:
                 self.missing.add(schema.key)
-            self.flow.go_on([work])
+            if work is None:
+                self.folds.go_on()
+            else:
+                self.flow.go_on([work])
 
     def write(self, count: int, *, lost: bool = False) -> None:
         """The producer gets so many records through: letters in their order (a letter and its tombstone go to one
@@ -421,9 +512,9 @@ class Process:
         """When something may go on by itself."""
         dues = [since + LIMIT_SCHEMA_S for _, _, since in self.wanted]
         dues += [since + LIMITS.drain_s + 0.1 for since, _ in self.drains]
-        if (due := self.flow.next_due()) is not None:
-            dues.append(due)
-        if self.flow.waiting(background=False) or self.flow.waiting(background=True):
+        flows = (self.flow, self.folds.flow)
+        dues += [due for flow in flows if (due := flow.next_due()) is not None]
+        if any(flow.waiting(background=False) or flow.waiting(background=True) for flow in flows):
             dues.append(self.quiet_until)
         return min(dues, default=None)
 
@@ -472,8 +563,38 @@ class Process:
     def caught_up(self, places: Sequence[Place]) -> None:
         for place in places:
             self._world.checker.caught_up(self.name, place)
+        self.folds.forget(places)
+
+    # ---- the effects of folds
+
+    def read_past(self, ticket: int, place: Place, start: int, until: int) -> None:
+        self._world.checker.count("folds")
+        self.past.append((ticket, place, start, until))
+
+    def end_reading(self, ticket: int) -> None:
+        self.past = [one for one in self.past if one[0] != ticket]
+
+    def await_past_schema(self, wanted: SchemaWanted) -> None:
+        self.wanted.append((None, wanted, self._world.now))
+
+    def folded(self, place: Place) -> None:
+        self._world.checker.count("folded")
+        self.folding.discard(place)
+        self.flow.unfold(place, self._world.now)
+
+    def _read_past(self, records_max: int) -> None:
+        """The reader beside the group; the first of what is asked for."""
+        if self.past:
+            ticket, place, position, until = self.past[0]
+            records, position = self._world.logs[place].read(position, records_max, True)
+            records = [record for record in records if record.offset < until]
+            self.past[0] = (ticket, place, position, until)
+            if position >= until:
+                del self.past[0]
+            self.to_loop.append(partial(self.folds.take, ticket, records, position))
 
     def stopped(self, reason: str) -> None:
+        self.folds.hold(reason)
         self.note("stops", reason)
         self.held = True
         self._world.stopped(reason)

@@ -71,7 +71,7 @@ class Simulation:
         starts = {}
         for place in places:
             until = world.logs[place].end if plan.backlog and world.logs[place].end > plan.start else None
-            starts[place] = Start(offset=plan.start, state="pending", until=until)
+            starts[place] = Start(offset=plan.start, state="pending", until=until, fold=plan.folds)
             if until is not None:
                 self.checker.untils[place] = until
         world.attach(definition, starts)
@@ -185,7 +185,7 @@ class Simulation:
             if rest & 0xC0:
                 process.write(1 + rest % 7)
         if chances & 0x800:
-            process.flow.commit_due()
+            process.commit_due()
 
     def _replace_gone(self, process: Process) -> None:
         if process.is_idle:
@@ -201,8 +201,7 @@ class Simulation:
         if process.frozen or process.closing:
             return
         if state != "running" and not reason:
-            process.held = True
-            process.flow.hold(self.world.attached.state.reason or state)
+            process.hold(self.world.attached.state.reason or state)
         elif state == "running" and reason:
             process.closing = True
 
@@ -453,7 +452,7 @@ class Simulation:
                 if not process.assignment and process.is_idle and not process.gone:
                     continue
                 self._calm(process)
-                process.flow.commit_due()
+                process.commit_due()
                 if process.receipts:
                     process.write(1_000)
                     process.pump(100)
