@@ -51,7 +51,7 @@ from consumers.settlement import (
     decide_look_up,
 )
 from consumers.spill import Folded
-from consumers.subscription import Subscription
+from consumers.subscription import Route, Subscription
 from consumers.work import Limits, Partition, Work
 from schemas.codec import SchemaWanted
 from schemas.event import Event, Origin, Record
@@ -519,6 +519,7 @@ class Flow:
             self._record(
                 work, skipped or "delivered", outcome, reason, None, reference=end.reference, sent=not skipped,
                 lane_over=1, times=(end.first_at, end.at),
+                carried=[one for some in self._subscription.routes.values() for one in some if one.place in row.routes],
             )  # fmt: skip
         else:
             self._set_aside([work], outcome, reason or "", end.detail)
@@ -845,6 +846,7 @@ class Flow:
             reference=None if isinstance(outcome, Skipped) else outcome.reference,
             sent=not skipped,
             lane_over=1 + len(older),
+            carried=[one.ready.route for one in older if one.ready is not None],
         )
 
     def _skip(self, work: Work, reason: Ended, *, event: Event | None = None, event_type: str = "") -> None:
@@ -868,12 +870,13 @@ class Flow:
         event: Event | None = None,
         event_type: str = "",
         times: tuple[float, float] | None = None,
+        carried: Sequence[Route] = (),
     ) -> None:
         """Write the receipt, and for a redriven one close its letter; the offset is finished when all is acked.
 
         ``lane_over``: so many of the lane are over with it. A lane does not wait for receipts; it does for the letter
         that is closed, which may be what parks the key. ``times``: when it was first tried and when it was over, in
-        seconds since the epoch, where that was before."""
+        seconds since the epoch, where that was before. ``carried``: the routes of what was merged into it."""
         work.ended = ended
         # A discarded one was closed by a person; but a redrive that was on its way then may have written it anew.
         order = work.order
@@ -904,6 +907,7 @@ class Flow:
                     event=event if work.ready is None else work.ready.event,
                     event_type=event_type,
                     route=None if work.ready is None else work.ready.route,
+                    carried=carried,
                     delivery=work.delivery,
                     reference=reference,
                     order=work.order,

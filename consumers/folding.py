@@ -357,12 +357,14 @@ class Folds:
                 Folded(
                     first=record.offset, delivery=delivery, key=record.key, timestamp=record.timestamp, size=size,
                     event_id=event.id, event_type=event.type, event_source=event.source,
-                    event_time=event.time.timestamp(),
+                    event_time=event.time.timestamp(), routes=(projection.route.place,),
                 ),
             )  # fmt: skip
             return
         folded.delivery = merged((folded.delivery, delivery), action)
         folded.count += 1
+        if projection.route.place not in folded.routes:
+            folded.routes += (projection.route.place,)
         folded.timestamp, folded.event_time = record.timestamp, event.time.timestamp()
         folded.event_id, folded.event_type, folded.event_source = event.id, event.type, event.source
         self._spill.change(fold.place, thing, folded, size)

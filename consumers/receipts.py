@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -48,6 +48,8 @@ class Receipt:
     event: Event | None = None
     event_type: str = ""
     route: Route | None = None
+    carried: Sequence[Route] = ()
+    """the routes of the older events that ``delivery`` carries too"""
     delivery: Delivery | None = None
     reference: str | None = None
     order: InboxOrder | None = None
@@ -86,7 +88,8 @@ class ReceiptForm:
         """The fields of ``backbone.DeliverySettled``. Pure; about 15 µs."""
         event, delivery, record, order = receipt.event, receipt.delivery, receipt.record, receipt.order
         event_id, source, event_type, time = identity(record, event, receipt.event_type)
-        fields, classes, entity_personal = ([], [], False) if receipt.route is None else self._of_route(receipt.route)
+        routes = () if receipt.route is None else (receipt.route, *receipt.carried)
+        fields, classes, entity_personal = self._of_routes(routes)
         key_personal, subject_personal = self._personal_keys.get(event_type, (True, True))
         key = None if record.key is None else record.key.decode("utf-8", "replace")
         subject = None if event is None else event.subject
@@ -147,6 +150,17 @@ class ReceiptForm:
 
     def _maybe(self, text: str, personal: bool) -> str:
         return hashed(text, self._key) if personal else text
+
+    def _of_routes(self, routes: Sequence[Route]) -> tuple[list[str], list[str], bool]:
+        """The fields that were read, the classes that were sent, whether the entity is personal: of all of them."""
+        found = [self._of_route(route) for route in {id(route): route for route in routes}.values()]
+        if len(found) == 1:
+            return found[0]
+        return (
+            sorted({name for fields, _, _ in found for name in fields}),
+            sorted({one for _, classes, _ in found for one in classes}),
+            any(personal for _, _, personal in found),
+        )
 
     def _of_route(self, route: Route) -> tuple[list[str], list[str], bool]:
         known = self._known.get(id(route))

@@ -65,6 +65,8 @@ class Folded:
     event_type: str
     event_source: str
     event_time: float
+    routes: tuple[str, ...] = ()
+    """the places of the routes that made it, in the subscription's file"""
     count: int = 1
     size: int = 0
     end: End | None = field(default=None)
@@ -251,7 +253,7 @@ def _dumped(row: Folded) -> bytes:
         (
             row.first, delivery.action, delivery.entity, delivery.idempotency_key, tuple(delivery.sequence),
             dict(delivery.body), row.key, row.timestamp, row.event_id, row.event_type, row.event_source,
-            row.event_time, row.count, row.size, row.end,
+            row.event_time, row.routes, row.count, row.size, row.end,
         ),
         pickle.HIGHEST_PROTOCOL,
     )  # fmt: skip
@@ -259,11 +261,11 @@ def _dumped(row: Folded) -> bytes:
 
 def _loaded(row: bytes) -> Folded:
     (first, action, entity, idempotency_key, sequence, body, key, timestamp, event_id, event_type, event_source,
-     event_time, count, size, end) = pickle.loads(row)  # fmt: skip
+     event_time, routes, count, size, end) = pickle.loads(row)  # fmt: skip
     delivery = Delivery(
         action=action, entity=entity, idempotency_key=idempotency_key, sequence=Origin(*sequence), body=body
     )
     return Folded(
         first=first, delivery=delivery, key=key, timestamp=timestamp, event_id=event_id, event_type=event_type,
-        event_source=event_source, event_time=event_time, count=count, size=size, end=end,
+        event_source=event_source, event_time=event_time, routes=routes, count=count, size=size, end=end,
     )  # fmt: skip

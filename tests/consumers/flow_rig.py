@@ -40,7 +40,10 @@ def subscription(*, batch_max: int = 1, **policies: Any) -> Subscription:
 
 class JsonPipeline:
     """Stands for route, decode and project: a record's value is the delivery, in JSON; ``no`` is not ours, ``bad`` is
-    refused."""
+    refused. ``routed`` says by what route it goes."""
+
+    def __init__(self) -> None:
+        self.routed: Callable[[Any], Route] = lambda _: ROUTE
 
     def route(self, record: Record) -> bool:
         return record.value != b"no"
@@ -59,7 +62,7 @@ class JsonPipeline:
             action="note.put", entity=content.pop("entity"), idempotency_key=f"{record.origin}{revision}",
             sequence=record.origin, body=content,
         )  # fmt: skip
-        return ToDeliver(event, delivery, ROUTE)
+        return ToDeliver(event, delivery, self.routed(content))
 
 
 @dataclass
@@ -86,10 +89,11 @@ class Rig:
     ends: dict[Place, int] = field(default_factory=dict)
     erased: Erased = field(default_factory=Erased)
     unseal: Unseal | None = None
+    pipeline: JsonPipeline = field(default_factory=JsonPipeline)
 
     def __post_init__(self) -> None:
         self.flow = Flow(
-            subscription=self.sub, pipeline=JsonPipeline(), effects=self, observer=self.told.append,
+            subscription=self.sub, pipeline=self.pipeline, effects=self, observer=self.told.append,
             limits=self.limits, chance=lambda: 0.5, wall=lambda: self.wall, receipts=self.receipts_on,
             erased=self.erased, unseal=self.unseal,
         )  # fmt: skip

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from connectors.connector import Delivered, Rejected, RetryLater, Unavailable, Unknown
 from consumers import facts
 from consumers.offsets import decode_runs
+from consumers.receipts import ReceiptForm
 from consumers.settlement import PauseConnection
 from consumers.work import Limits
 from schemas.event import Origin
-from tests.consumers.flow_rig import NOW, Rig, redrive, subscription
+from tests.consumers.flow_rig import NOW, ROUTE, Rig, redrive, subscription
 
 T, INBOX = ("t", 0), ("orders.inbox", 0)
 
@@ -227,6 +229,21 @@ def test_waiting_upserts_of_one_entity_go_as_one_and_end_with_it() -> None:
     flow.ack()
     assert flow.committed() == 3
     assert flow.deliver() == [{"entity": "b"}]
+
+
+def test_the_receipt_of_a_merged_delivery_says_all_that_was_sent_with_it() -> None:
+    """It named the newest event's fields alone, so of the others' personal data nobody could say who had got it."""
+    ways = {
+        "x": replace(ROUTE, reads={"body.x": frozenset({"email"})}, carried={"body.x": frozenset({"email"})}),
+        "y": replace(ROUTE, reads={"body.y": frozenset({"name"})}, carried={"body.y": frozenset({"name"})}),
+    }
+    flow = rig(send="latest")
+    flow.pipeline.routed = lambda content: ways[next(iter(content))]
+    flow.give({"entity": "a", "x": 1}, {"entity": "a", "y": 2}, {"entity": "a", "y": 3})
+    flow.answer(flow.batch(), Delivered())
+    *older, carrier = map(ReceiptForm(flow.sub, b"key").settled, flow.receipts)
+    assert (carrier["fields_sent"], carrier["personal_data_sent"]) == (["email", "name"], ["email", "name"])
+    assert [one["personal_data_sent"] for one in older] == [[], []]
 
 
 def test_what_was_refused_as_one_is_sent_one_by_one() -> None:

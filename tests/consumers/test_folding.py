@@ -333,3 +333,31 @@ def test_a_folded_call_carries_what_any_route_carries_so_that_it_is_masked() -> 
     batch = rig.folds.flow.next_batch(0.0) or rig.folds.flow.next_batch(1.0)
     assert batch is not None
     assert asked(batch, [Delivered()])[0].carried == {"entity": {"none"}, "body.a": {"email"}}
+
+
+def test_a_row_knows_the_routes_of_all_its_events_so_that_its_receipt_can_say_what_was_sent() -> None:
+    rig = Rig()
+    project = rig.pipeline.project
+
+    class Routed:
+        def route(self, record: Record) -> bool:
+            return True
+
+        def project(self, record: Record, revision: str = "") -> Any:
+            made = project(record, revision)
+            assert isinstance(made, ToDeliver)
+            return replace(made, route=replace(made.route, place=f"routes[{min(record.offset, 1)}]"))
+
+    rig.folds = Folds(
+        subscription=rig.subscription, pipeline=Routed(), effects=rig, observer=rig.facts.append, limits=Limits(),
+        chance=lambda: 0.5, wall=rig.world.wall, spill=Spill(held_max=1),
+    )  # fmt: skip
+    for entity in ("e", "e", "f", "e"):
+        rig.publish(entity)
+    rig.begin()
+    rig.read()
+    rig.send()
+    rows = [rig.row_of(record) for record in rig.records]
+    assert [row.routes for row in rows if row is not None] == [("routes[0]", "routes[1]")] * 2 + [
+        ("routes[1]",), ("routes[0]", "routes[1]"),
+    ]  # fmt: skip
