@@ -2,11 +2,12 @@
 
 The schemas are the contract that programs rely on, so nothing that stands in none is printed. Whoever adds a command or
 a field has a test's real output write it down, and looks at what was written:
-``BACKBONE_LEARN_OUTPUTS=1 pytest -p no:xdist FILE``; a new file wants its ``title``. Learning only widens.
+``BACKBONE_LEARN_OUTPUTS=1 make test ARGS=FILE``; a new file wants its ``title``. Learning only widens.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -94,13 +95,23 @@ def schema_of(name: str) -> dict[str, Any] | None:
 
 
 def learn(name: str, data: Any) -> None:
-    """Widen the file of a schema, or begin it."""
+    """Widen the file of a schema, or begin it; one test process after the other."""
+    FOLDER.mkdir(exist_ok=True)
+    lock = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _widen(name, data)
+    finally:
+        os.close(lock)
+
+
+def _widen(name: str, data: Any) -> None:
     before = schema_of(name) or {"$schema": SCHEMA, "$id": name, "title": ""}
     known = {key: one for key, one in before.items() if key not in ("$schema", "$id", "title")}
     after = {key: before[key] for key in ("$schema", "$id", "title")}
     after |= {"description": "free"} if name in FOREIGN else learned(known or None, data)
-    file_of(name).parent.mkdir(exist_ok=True)
-    file_of(name).write_text(json.dumps(after, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if after != before:
+        file_of(name).write_text(json.dumps(after, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @cache
