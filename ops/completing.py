@@ -51,6 +51,8 @@ TAKES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("run", "names"): ("subscription", "built-in"),
     ("rewind", "name"): ("subscription", "group"),
     ("lag", "names"): ("subscription", "group"),
+    ("reconcile run", "name"): SUBSCRIPTION,
+    **{(f"reconcile {verb}", "which"): ("result", "subscription") for verb in ("show", "repair")},
     ("status", "name"): SUBSCRIPTION,
     **{(f"connection {verb}", "name"): CONNECTION for verb in ("show", "pause", "resume")},
     ("connection check", "names"): CONNECTION,
@@ -176,6 +178,12 @@ def _changes(project: Project) -> list[str]:
     return list(dict.fromkeys([*here, *project.remembered("change")]))
 
 
+def _results(project: Project) -> list[str]:
+    """Of reconciling, the newest first."""
+    files = (project.root / ".backbone" / "reconcile" / project.context).glob("rc-*.json")
+    return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
 def _events(project: Project) -> list[str]:
     here = {".".join(filter(None, (one.get("namespace"), one["name"]))) for one in project.contracts()}
     return sorted({*here, *project.remembered("event")})
@@ -225,6 +233,7 @@ def _rules(_: Project) -> list[str]:
 SOURCES: Final[Mapping[str, Callable[[Project], list[str]]]] = {
     "subscription": _subscriptions,
     "change": _changes,
+    "result": _results,
     "event": _events,
     "topic": _topics,
     "group": _groups,

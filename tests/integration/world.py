@@ -154,9 +154,10 @@ class World:
         return path
 
     def write_project(self, *, vendor_timeout_s: float = 20, **kafka: str) -> None:
-        settings = {"bootstrap.servers": self.stack.bootstrap, "group.protocol": self.protocol, **kafka}
+        settings = {"bootstrap.servers": self.stack.bootstrap, "group.protocol": self.protocol}
         if self.protocol == "classic":
             settings |= {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
+        settings |= kafka
         lines = "\n".join(f'"{name}" = "{value}"' for name, value in settings.items())
         (self.folder / "backbone.toml").write_text(
             f'[project]\nname = "test"\nschemas = "events"\nsubscriptions = "subscriptions"\n'

@@ -129,7 +129,7 @@ def test_the_hand_over_is_the_end_at_apply_and_is_recorded_and_said(
     assert row["note"] == "catching up: 1 partition before its hand-over to live"
     in_full = project.document("status", name)["data"]["catch_up"]
     assert in_full == {
-        "offsets_left": 10, "eta_seconds": None, "hand_over": {place: 10}, "handed_over_at": None,
+        "offsets_left": 10, "folding": "", "eta_seconds": None, "hand_over": {place: 10}, "handed_over_at": None,
     }  # fmt: skip
 
 

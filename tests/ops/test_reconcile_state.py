@@ -282,7 +282,7 @@ def feeding(notes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, inbox: list[
         "ops.changes.feeding.orders_of",
         lambda _app, _plan, ends: [(SimpleNamespace(origin=one), None) for at, one in inbox if at >= ends["0"]],
     )
-    return Feeding(app, plan, journal)
+    return Feeding(app, plan, journal, cast(Any, SimpleNamespace(look=lambda: None)))  # nobody steers
 
 
 def test_what_was_sent_before_a_cut_is_known_however_the_partitions_are_read_then(

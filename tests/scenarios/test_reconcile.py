@@ -34,6 +34,10 @@ def world(tmp_path: Path, stack: Stack, prefix: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BACKBONE_CONTEXT", "test")
     project = world.folder / "backbone.toml"
     text = project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n')
+    # a connection of its own: what others who are attached write there, too, nobody can tell from too much
+    text = text.replace("[connections.hubspot]", "[connections.people]").replace("\nhubspot = ", "\npeople = ")
+    map_ = world.folder / "subscriptions" / f"{world.subscription}.yaml"
+    map_.write_text(map_.read_text().replace("connection: hubspot", "connection: people"))
     project.write_text(text.replace("[contexts.test]\n", '[connections.rows]\nconnector = "sql"\n[contexts.test]\n', 1))
     (world.folder / "subscriptions" / f"{rows_name(world)}.yaml").write_text(
         f"description: Things as rows.\nowner: team-x\nconnection: rows\nroutes:\n  - event: {world.event}\n"
