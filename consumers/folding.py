@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
 from connectors.connector import Delivery
@@ -162,7 +162,7 @@ class Folds:
             subscription=replace(
                 subscription, policies=replace(policies, send="every", expire_after=None, on_dead_letter="continue")
             ),
-            pipeline=_Rows(self._open, _any_route(subscription)),
+            pipeline=_Rows(self._open, subscription),
             effects=_Ends(self),
             observer=lambda fact: observer(fact) if isinstance(fact, facts.DeliveryHeld) else None,
             limits=limits,
@@ -476,21 +476,21 @@ class Folds:
         return Progress(list(self._folds.values()), self._spill.count) if self.is_working else None
 
 
-def _any_route(subscription: Subscription) -> Route:
-    """What stands for the routes of all events in a row: whoever shows a call masks what any of them carries."""
-    routes = [route for routes in subscription.routes.values() for route in routes]
-    carried: dict[str, frozenset[str]] = {}
-    for route in routes:
-        for place, classes in route.carried.items():
-            carried[place] = carried.get(place, frozenset()) | classes
-    return replace(routes[0], carried=carried)
-
-
 class _Rows:
     """What the flow of folded deliveries takes for its pipeline: a row is projected already."""
 
-    def __init__(self, rows: Mapping[tuple[Place, int], tuple[Thing, Folded]], route: Route) -> None:
-        self._rows, self._route = rows, route
+    def __init__(self, rows: Mapping[tuple[Place, int], tuple[Thing, Folded]], subscription: Subscription) -> None:
+        self._rows, self._subscription = rows, subscription
+
+    @cached_property
+    def _route(self) -> Route:
+        """What stands for the routes of all events in a row: whoever shows a call masks what any of them carries."""
+        routes = [route for routes in self._subscription.routes.values() for route in routes]
+        carried: dict[str, frozenset[str]] = {}
+        for route in routes:
+            for place, classes in route.carried.items():
+                carried[place] = carried.get(place, frozenset()) | classes
+        return replace(routes[0], carried=carried)
 
     def route(self, record: Record) -> bool:
         return True
