@@ -116,6 +116,8 @@ class Owner:
         self._first: list[TopicPartition] = []
         self._unanswered = False
         self._waiting: dict[Place, Commit] = {}
+        self._draining: Future[Sequence[Commit]] | None = None
+        """what may be committed once everything in flight has ended, as it leaves"""
         self._handed_records = self._handed_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"kafka-{group}", daemon=True)
 
@@ -208,7 +210,7 @@ class Owner:
         heartbeats, so a drain longer than the session would end with a commit that is refused."""
         places = self._assignment.places
         consumer.pause(consumer.assignment())
-        reply: Future[Sequence[Commit]] = Future()
+        reply = self._draining = Future()
         self._tell(self._reader.revoke, places, reply)
         until = time.monotonic() + self._drain_s + 5
         while not reply.done() and time.monotonic() < until:
@@ -439,7 +441,10 @@ class Owner:
             reply: Future[Sequence[Commit]] = Future()
             self._tell(self._reader.revoke, places, reply)
             if places and self._loop.is_running():
-                self._commit(consumer, reply.result(self._drain_s + 5), asynchronous=False)
+                # It may be leaving already: then what may be committed is told to the drain, which asked first.
+                replies = [reply] if self._draining is None else [self._draining, reply]
+                commits = {one.place: one for each in replies for one in each.result(self._drain_s + 5)}
+                self._commit(consumer, list(commits.values()), asynchronous=False)
         except Exception as error:  # noqa: BLE001 - what is not committed is delivered again
             self._log.warning("the commit before leaving partitions failed: %s", error_name(error))
         self._forget(places)

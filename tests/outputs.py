@@ -25,8 +25,8 @@ FREE = frozenset({
 })  # fmt: skip
 """Fields whose content is not ours to promise: payloads, what a kind of change notes, settings of connectors."""
 MAPS = frozenset({
-    "by_outcome", "config", "constraints", "envelope", "kafka", "last_by_partition", "left_out", "not_compared",
-    "outcomes", "producers", "versions",
+    "by_outcome", "config", "constraints", "envelope", "hand_over", "kafka", "last_by_partition", "left_out",
+    "not_compared", "outcomes", "producers", "versions",
 })  # fmt: skip
 """Objects whose keys are names of the project or of the cluster."""
 FOREIGN = frozenset({"backbone.catalog.asyncapi/v1"})

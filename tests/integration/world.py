@@ -283,7 +283,12 @@ class World:
             consumer.close()
 
     def caught_up(self) -> bool:
-        committed, ends = self.committed(), self.ends()
+        try:
+            committed, ends = self.committed(), self.ends()
+        except KafkaException as error:
+            if error.args[0].code() in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS):
+                return False  # its broker was just started
+            raise
         return all(committed.get(place, 0) >= end for place, end in ends.items())
 
     def wait_until_caught_up(self, deadline_s: float = 60.0) -> None:

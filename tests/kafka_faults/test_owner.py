@@ -7,6 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import cast
 
 import pytest
 
@@ -227,6 +229,43 @@ def test_a_commit_refused_when_leaving_costs_only_a_repetition(
     after = join(topic)
     after.has_read(3)
     assert [record.offset for record in after.reader.records] == [0, 1, 2]
+
+
+class Draining(Reader):
+    """What is in flight when it is told to leave ends only after a rebalance has taken its partitions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaving: list[tuple[Sequence[Place], Future[Sequence[Commit]]]] = []
+
+    def revoke(self, places: Sequence[Place], reply: Future[Sequence[Commit]]) -> None:
+        self.leaving.append((places, reply))
+        if len(self.leaving) == 2:  # as the flow does: who asked first is told what may be committed
+            for asked, first in self.leaving:
+                super().revoke(asked, first)
+
+
+@pytest.mark.parametrize("protocol", ["classic"])
+def test_a_rebalance_while_it_leaves_does_not_cost_its_last_commit(
+    cluster: MockCluster, join: Join, write: Write, topic: str, place: Place
+) -> None:
+    """It did: the rebalance took the partition away before the drain's answer was looked at, so nothing was committed.
+    What was delivered in the last second was delivered again by the next member. (This cluster refuses every commit
+    while it rebalances; a real one takes it: ``tests/integration/test_delivery.py``.)"""
+    write(3)
+    member = join(topic, reader=Draining())
+    member.has_read(3)
+    eventually(lambda: place in member.started)
+    leaving = threading.Thread(target=member.close)
+    sent = cluster.requests(Api.OFFSET_COMMIT)
+    leaving.start()
+    eventually(lambda: cast(Draining, member.reader).leaving, about="its drain")
+    other = join(topic)
+    leaving.join(15)
+    eventually(lambda: place in other.reader.held, about="the partition at the other one")
+    assert member.reader.revocations == [place, place]
+    assert cluster.requests(Api.OFFSET_COMMIT) > sent
+    assert set(member.reader.failed_commits) <= {"REBALANCE_IN_PROGRESS"}
 
 
 @pytest.mark.parametrize("protocol", ["classic"])
