@@ -110,7 +110,7 @@ class Owner:
         self._rejoin = ""
         self._look_at: float | None = None
         self._held = False
-        self._full = False
+        self._paused_all = False
         self._paused: set[Place] = set()
         self._assignment = Assignment()
         self._first: list[TopicPartition] = []
@@ -228,7 +228,7 @@ class Owner:
         self._unanswered = False  # a new client knows of no commit
         self._waiting.clear()
         self._look_at = time.monotonic()
-        paused_all = False
+        self._paused_all = False
         while not self._closing and not self._rejoin:
             self._run_commands(consumer)
             if self._look_at is not None and time.monotonic() >= self._look_at:
@@ -238,27 +238,25 @@ class Owner:
             if self._waiting and not self._unanswered:
                 waiting, self._waiting = list(self._waiting.values()), {}
                 self._commit(consumer, waiting, asynchronous=True)
-            if self._held or self._is_full(1.0) or (paused_all and self._is_full(0.5)):
-                self._full = not self._held
-                if not paused_all and not self._held and time.monotonic() - self._polled_at < NO_POLL_MAX_S:
+            if self._held or self._is_full(1.0) or (self._paused_all and self._is_full(0.5)):
+                if not self._paused_all and not self._held and time.monotonic() - self._polled_at < NO_POLL_MAX_S:
                     # Not consuming costs nothing; pausing throws the prefetched messages away.
                     self._wake.clear()
                     if self._is_full(0.5):
                         self._wake.wait(NO_POLL_MAX_S / 4)
                     continue
-                if not paused_all:
+                if not self._paused_all:
                     consumer.pause(consumer.assignment())
-                    paused_all = True
+                    self._paused_all = True
                 assigned = self._assignment.epochs
                 message = consumer.poll(HELD_POLL_S)
                 self._take([] if message is None else [message], consumer)  # a tombstone is false as a Message
                 if self._assignment.epochs != assigned:
                     consumer.pause(consumer.assignment())  # a rebalance has brought partitions that are not paused
                 continue
-            self._full = False
-            if paused_all:
+            if self._paused_all:
                 consumer.resume([tp for tp in consumer.assignment() if (tp.topic, tp.partition) not in self._paused])
-                paused_all = False
+                self._paused_all = False
             first = consumer.poll(POLL_S)
             messages = [] if first is None else [first, *consumer.consume(FETCH_MAX - 1, 0)]
             self._take(messages, consumer)
@@ -530,7 +528,7 @@ class Owner:
             consumer.pause([TopicPartition(*place)])
         elif place in self._paused:
             self._paused.discard(place)
-            if not self._held and not self._full:
+            if not self._paused_all:  # then it is resumed with the others
                 consumer.resume([TopicPartition(*place)])
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from consumers.assignment import Commit, Place
+from consumers.assignment import Commit, Handover, Place
 from consumers.control import Begin, NoPosition
 from producers.kafka import Acknowledged, RecordProducer
 from schemas.errors import UnreachableError
@@ -487,3 +487,33 @@ def test_a_callback_with_a_fault_of_its_own_costs_a_rejoin_and_no_record(
     member.has_read(6)
     assert [record.offset for record in member.reader.records] == [0, 1, 2, 0, 1, 2]
     assert member.reader.stops == []
+
+
+class Unsettled(Reader):
+    """Takes records in and settles none of them until it is told."""
+
+    def receive(self, handover: Handover) -> None:
+        super().receive(handover)
+        self.settled_records = self.settled_bytes = 0
+
+
+@pytest.mark.parametrize("protocol", ["classic"])
+def test_a_partition_that_may_go_on_while_there_is_no_room_goes_on_once_there_is(
+    cluster: MockCluster, join: Join, producer: RecordProducer
+) -> None:
+    """It stood still for ever: without room the member does not pause but only stops consuming, and took it for paused.
+    Nine of twelve partitions of a long past were never read again."""
+    topic = cluster.make_topic("pair", 2)
+    member = join(topic, reader=Unsettled())
+    eventually(lambda: len(member.reader.held) == 2, about="both partitions")
+    member.owner.pause((topic, 1), True)
+    settled: list[object] = []
+    for partition, count in ((1, 1), (0, 5_000)):
+        for _ in range(count):
+            producer.send(topic, b"k", b"v", None, partition=partition, on_settled=settled.append)
+    assert producer.flush(15) == 0
+    member.has_read(5_000)  # as many as there may be
+    member.owner.pause((topic, 1), False)
+    member.owner.prove().result(15)  # it has heard of it
+    member.reader.settled_records, member.reader.settled_bytes = 5_000, 10_000
+    eventually(lambda: len(member.reader.records) > 5_000, 20, about="the other partition's record")
