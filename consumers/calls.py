@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from connectors.connector import Delivery, Outcome
 from consumers.assignment import Place
 from consumers.batches import Batch
+from consumers.subscription import carried_by
 from consumers.work import Work
 from schemas.event import Event, Origin
 
@@ -63,8 +64,4 @@ def _carried(work: Work) -> Mapping[str, frozenset[str]]:
     assert work.ready is not None
     if not work.merged:
         return work.ready.route.carried
-    all_: dict[str, frozenset[str]] = dict(work.ready.route.carried)
-    for older in work.merged:
-        for place, classes in older.ready.route.carried.items() if older.ready is not None else ():
-            all_[place] = all_.get(place, frozenset()) | classes
-    return all_
+    return carried_by(one.ready.route for one in (work, *work.merged) if one.ready is not None)

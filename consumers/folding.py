@@ -40,7 +40,7 @@ from consumers.offsets import Runs
 from consumers.pipeline import Projection, Refused, ToDeliver, Wanted
 from consumers.receipts import RangeSettled, Receipt
 from consumers.spill import End, Folded, Spill, Thing, thing_of
-from consumers.subscription import Route, Subscription
+from consumers.subscription import Route, Subscription, carried_by
 from consumers.work import Limits, Work
 from schemas.codec import SchemaWanted
 from schemas.event import Event, Origin, Record
@@ -486,11 +486,7 @@ class _Rows:
     def _route(self) -> Route:
         """What stands for the routes of all events in a row: whoever shows a call masks what any of them carries."""
         routes = [route for routes in self._subscription.routes.values() for route in routes]
-        carried: dict[str, frozenset[str]] = {}
-        for route in routes:
-            for place, classes in route.carried.items():
-                carried[place] = carried.get(place, frozenset()) | classes
-        return replace(routes[0], carried=carried)
+        return replace(routes[0], carried=carried_by(routes))
 
     def route(self, record: Record) -> bool:
         return True

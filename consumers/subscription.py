@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -80,6 +80,15 @@ class Route:
     def fields_read(self) -> frozenset[str] | None:
         """Every data path it reads, wherever; None: not known."""
         return None if self.reads is None else frozenset().union(*self.reads.values())
+
+
+def carried_by(routes: Iterable[Route]) -> dict[str, frozenset[str]]:
+    """The personal-data classes that travel to each place of a delivery which several routes have made."""
+    found: dict[str, frozenset[str]] = {}
+    for route in routes:
+        for place, classes in route.carried.items():
+            found[place] = found.get(place, frozenset()) | classes
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from consumers.merging import can_merge, fields_of, merged, merged_key, without
 from consumers.pipeline import ToDeliver, delivery_key
 from consumers.receipts import body_hash
+from consumers.subscription import carried_by
 
 if TYPE_CHECKING:
     from connectors.connector import Action, Delivery
@@ -136,10 +137,7 @@ class Together:
         found = [one for one in self.made.values() if one is not None]
         if delivery is None:
             return None
-        carried: dict[str, frozenset[str]] = {}
-        for one in found:
-            for place, classes in one.route.carried.items():
-                carried[place] = carried.get(place, frozenset()) | classes
+        carried = carried_by(one.route for one in found)
         return ToDeliver(found[-1].event, delivery, replace(found[-1].route, carried=carried))
 
     def said_anew(self, origin: Origin, actions: Actions) -> tuple[str, ...]:
