@@ -4,7 +4,7 @@ take, nothing twice after a cut, and in the end what came of it."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 INBOX_MAX: Final = 1_000
 """So many events of a change wait in the inbox at most: what is there can neither be cancelled nor judged again."""
+SEND, OUTCOME = "send the events", "see what came of them"
+"""The steps of such a change."""
 CHECKPOINT: Final = "read to"
 """The note of how far everything was read (``at``) and where the inbox ended then."""
 POLL_S: Final = 0.3
@@ -62,6 +64,20 @@ class Feeding:
         self._since = checkpoint.get("inbox", notes[BEGAN])
         sent = {order.origin for order, _ in orders_of(self._app, self._plan, self._since)}
         self.before = {origin for origin in sent if origin.offset >= at.get(origin[:2], 0)}
+
+    def carry_out(self, send_all: Callable[[], None], sent: Callable[[], int]) -> None:
+        """The steps of the change: send all, then wait for what comes of it. ``sent``: how many events were, by now.
+        Raises PartlyDoneError where something was sent before it was refused, as that stands; Cancelled."""
+        try:
+            with self._journal.step(SEND) as todo:
+                if todo:
+                    send_all()
+            with self._journal.step(OUTCOME):
+                self.wait_for_outcomes(self._journal.notes[CHECKPOINT]["inbox"])
+        except RefusedError as error:
+            if sent():
+                raise PartlyDoneError(str(error)) from error
+            raise
 
     def take_sent(self, origin: Origin) -> bool:
         """Whether an earlier try has sent this event; it has been come to by that."""

@@ -20,7 +20,7 @@ from ops.changes.kinds import ChangeKind
 from ops.changes.orders import BEGAN, on_their_way
 from ops.changes.past import Selection, Sieve
 from ops.changes.plan import JsonValue, Plan
-from ops.changes.repair_plan import OUTCOME, SEND, Mend, mends_of, repairable
+from ops.changes.repair_plan import Mend, mends_of, repairable
 from ops.changes.staleness import attached_subscription
 from ops.changes.steering import Cancelled, ChangeCancelledError, paced
 from ops.changes.store import Journal, Store
@@ -31,7 +31,7 @@ from ops.reconcile.expected import fields_of
 from ops.reconcile.reading import subject_of
 from ops.reconcile.result import ResultStore
 from ops.wording import counted
-from schemas.errors import PartlyDoneError, RefusedError
+from schemas.errors import RefusedError
 from schemas.event import Record
 
 if TYPE_CHECKING:
@@ -83,19 +83,10 @@ class _Repair:
         self._counts: Counter[str] = Counter(journal.notes.get("counts", {}))
 
     def run(self) -> dict[str, JsonValue]:
-        journal = self._journal
         self._feed.begin()
-        journal.note("progress", self._progress())
+        self._journal.note("progress", self._progress())
         try:
-            with journal.step(SEND) as todo:
-                if todo:
-                    self._send_all()
-            with journal.step(OUTCOME):
-                self._feed.wait_for_outcomes(journal.notes[CHECKPOINT]["inbox"])
-        except RefusedError as error:
-            if self._sent:
-                raise PartlyDoneError(str(error)) from error  # what was sent stands
-            raise
+            self._feed.carry_out(self._send_all, lambda: self._sent)
         except Cancelled:
             sentence = (
                 f"{self._sent:,} of {counted(self._plan.details['events'], 'event')} were sent. What was sent "

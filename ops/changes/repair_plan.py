@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ops.changes.attach_plan import attached_named
+from ops.changes.feeding import OUTCOME, SEND
 from ops.changes.orders import grown_topics, inbox_partitions, origin_of
 from ops.changes.plan import JsonValue, Plan, new_plan
 from ops.changes.redrive_plan import running
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ops.lag.cluster import Place
 
 SEVERE_EVENTS: Final = 10_000
-SEND, OUTCOME = "send the events", "see what came of them"
 
 
 @dataclass(frozen=True, slots=True)

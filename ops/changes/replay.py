@@ -18,14 +18,14 @@ from ops.changes.kinds import ChangeKind
 from ops.changes.orders import BEGAN
 from ops.changes.past import Judge, Judged, Past, Selection, Sieve, selection_of
 from ops.changes.plan import JsonValue, Plan
-from ops.changes.replay_plan import NOT_SENT, OUTCOME, SEND, behind_of, cut
+from ops.changes.replay_plan import NOT_SENT, behind_of, cut
 from ops.changes.staleness import attached_subscription
 from ops.changes.steering import Cancelled, ChangeCancelledError, paced
 from ops.changes.store import Journal, Store
 from ops.lag.cluster import Cluster, Place
 from ops.reading import Spans, read_spans
 from ops.wording import counted
-from schemas.errors import PartlyDoneError, RefusedError
+from schemas.errors import RefusedError
 
 if TYPE_CHECKING:
     from ops.app import App
@@ -94,19 +94,10 @@ class _Replay:
             )
 
     def run(self) -> dict[str, JsonValue]:
-        journal = self._journal
         self._feed.begin()
-        journal.note("progress", self._progress())
+        self._journal.note("progress", self._progress())
         try:
-            with journal.step(SEND) as todo:
-                if todo:
-                    self._send_all()
-            with journal.step(OUTCOME):
-                self._feed.wait_for_outcomes(self._journal.notes[CHECKPOINT]["inbox"])
-        except RefusedError as error:
-            if self._sent:
-                raise PartlyDoneError(str(error)) from error  # what was sent stands
-            raise
+            self._feed.carry_out(self._send_all, lambda: self._sent)
         except Cancelled:
             left = self._plan.details["offsets"] - self._read()
             sentence = (

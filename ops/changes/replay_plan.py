@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from consumers.expressions.values import plain
 from consumers.offsets import decode_runs
 from ops.changes.attach_plan import attached_named
+from ops.changes.feeding import OUTCOME, SEND
 from ops.changes.group_positions import committed
 from ops.changes.orders import grown_topics, inbox_partitions
 from ops.changes.past import Judge, Judged, Only, Past, Selection, Sieve
@@ -38,7 +39,6 @@ LOOKED_AT_MAX: Final = 20_000
 LOOKING_S: Final = 5.0
 JUDGED_MAX: Final = 2_000
 EXAMPLES: Final = 3
-SEND, OUTCOME = "send the events", "see what came of them"
 NOT_SENT: Final[Mapping[str, str]] = {
     "same": "left out: the vendor would be asked what it was asked before",
     "carried": "left out: sent merged into newer ones, which say all of it anew",

@@ -9,15 +9,12 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.hubspot import FAKE_TOKEN
-from tests.conftest import Stack
-from tests.integration.world import World, new_world
+from tests.integration.world import World
 from tests.ops.broker import backbone
 from tests.waiting import eventually
 
@@ -26,16 +23,14 @@ HUBSPOT = "/crm/objects/2026-03/contacts"
 
 
 @pytest.fixture
-def world(tmp_path: Path, stack: Stack, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world that keeps a ledger, and a second subscription that writes the same things as rows."""
-    world = new_world(tmp_path, stack, prefix)
-    world.thing = world.name
     monkeypatch.setenv("BACKBONE_PROJECT", str(world.folder))
     monkeypatch.setenv("BACKBONE_CONTEXT", "test")
     project = world.folder / "backbone.toml"
-    text = project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n')
     # a connection of its own: what others who are attached write there, too, nobody can tell from too much
-    text = text.replace("[connections.hubspot]", "[connections.people]").replace("\nhubspot = ", "\npeople = ")
+    text = project.read_text().replace("[connections.hubspot]", "[connections.people]")
+    text = text.replace("\nhubspot = ", "\npeople = ")
     map_ = world.folder / "subscriptions" / f"{world.subscription}.yaml"
     map_.write_text(map_.read_text().replace("connection: hubspot", "connection: people"))
     project.write_text(text.replace("[contexts.test]\n", '[connections.rows]\nconnector = "sql"\n[contexts.test]\n', 1))
@@ -43,12 +38,7 @@ def world(tmp_path: Path, stack: Stack, prefix: str, monkeypatch: pytest.MonkeyP
         f"description: Things as rows.\nowner: team-x\nconnection: rows\nroutes:\n  - event: {world.event}\n"
         "    action: row.upsert\n    body: {table: things, row: {number: '{{ data.number }}'}}\n"
     )
-    try:
-        yield world
-        for worker in world.workers:
-            worker.stop()  # the group of the ledger is shared: who was killed would stay in it for a while
-    finally:
-        world.close()
+    return world
 
 
 def rows_name(world: World) -> str:

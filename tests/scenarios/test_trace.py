@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +12,7 @@ import sqlalchemy as sa
 
 from ops.ledger import tables
 from ops.ledger.database import open_engine
-from tests.conftest import Stack
-from tests.integration.world import World, new_world
+from tests.integration.world import World
 from tests.ops.broker import backbone
 from tests.ops.ledgers import address_of
 from tests.waiting import eventually
@@ -26,14 +23,10 @@ REFUSED = {"kind": "partial", "fail": 1, "category": "VALIDATION_ERROR", "named"
 
 
 @pytest.fixture
-def world(tmp_path: Path, stack: Stack, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world that keeps a ledger, and whose things have an e-mail address for an entity."""
-    world = new_world(tmp_path, stack, prefix)
-    world.thing = world.name
     monkeypatch.setenv("BACKBONE_PROJECT", str(world.folder))
     monkeypatch.setenv("BACKBONE_CONTEXT", "test")
-    project = world.folder / "backbone.toml"
-    project.write_text(project.read_text().replace("[contexts.test]\n", '[contexts.test]\nledger = "sqlite:///l.db"\n'))
     contract = world.folder / "events" / world.name / "ThingChanged.avsc"
     schema = json.loads(contract.read_text())
     schema["fields"][0]["personal_data"] = "email"
@@ -43,11 +36,8 @@ def world(tmp_path: Path, stack: Stack, prefix: str, monkeypatch: pytest.MonkeyP
     subscription.write_text(
         subscription.read_text() + "personal_data: {allow: [email], purpose: to keep things in step}\n"
     )
-    try:
-        world.prepare()
-        yield world
-    finally:
-        world.close()
+    world.prepare()
+    return world
 
 
 def said(*words: str) -> Any:
