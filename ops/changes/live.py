@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from consumers.control import TOPIC, Control, Steering, steering_record
 from consumers.heartbeat import EVERY_S
@@ -18,7 +18,6 @@ from consumers.heartbeat import TOPIC as HEARTBEAT
 from ops.app import AWAY, CLUSTER_TIMEOUT_S
 from ops.changes.beat import ChangeBeat, beat_record, farewell_record
 from ops.changes.plan import Plan
-from ops.changes.steering import LOOK_EVERY_S
 from ops.changes.store import Journal
 from producers.errors import Backpressure
 from producers.settled import Acknowledged, SendFailed
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from ops.app import App
+
+HEAR_EVERY_S: Final = 0.2
+"""So long at most a look at what people want waits for more of it."""
 
 
 class Live:
@@ -80,7 +82,7 @@ class Live:
     def _run(self) -> None:
         try:
             while not self._closing:
-                self._take(self._consumer.consume(500, LOOK_EVERY_S))
+                self._take(self._consumer.consume(500, HEAR_EVERY_S))
                 if self._due.is_set() or time.monotonic() - self._told_at >= EVERY_S:
                     self._due.clear()
                     self._tell()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ops.changes.plan import JsonValue, Plan, dump, is_id, parse
+from ops.files import write_whole
 from schemas.errors import InputError, NotFoundError, RefusedError
 from schemas.findings import did_you_mean
 
@@ -59,7 +59,7 @@ class Store:
     def save(self, plan: Plan) -> None:
         """Write a new plan, readable by its owner only (plans may quote what they change)."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self._plan_file(plan.id), dump(plan))
+        write_whole(self._plan_file(plan.id), dump(plan))
 
     def load(self, change_id: str) -> Plan:
         """Raises NotFoundError (naming the context that has it, or the nearest id), InputError for a broken file."""
@@ -108,7 +108,7 @@ class Store:
         """Write how far it has come, on the disk when this returns."""
         progressed.at = datetime.now(UTC).isoformat(timespec="seconds")
         content = {one.name: getattr(progressed, one.name) for one in fields(progressed)}
-        _write(self._state_file(change_id), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+        write_whole(self._state_file(change_id), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
     def is_running(self, change_id: str) -> bool:
         """Whether a process on this machine is applying or undoing it right now."""
@@ -173,19 +173,3 @@ class Journal:
         """Keep several: a kill leaves all of them or none."""
         self._progressed.notes |= values
         self._store.keep(self._plan.id, self._progressed)
-
-
-def _write(file: Path, text: str) -> None:
-    # the new file is complete on the disk before it takes the old one's place: a cut leaves the old or the new
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    temporary.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

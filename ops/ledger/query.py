@@ -249,7 +249,8 @@ class Ledger:
 
     def forms(self, text: str) -> list[str]:
         """The ways in which receipts hold a text: as it is, or hashed."""
-        return self._forms(text)
+        key = self._key()
+        return [storable(text)] if key is None or not text else [storable(text), hashed(text, key)]
 
     def outcomes(self, subscription: str, change: str, since: datetime) -> dict[str, int]:
         """How many deliveries that a change caused since then ended with which outcome."""
@@ -281,7 +282,7 @@ class Ledger:
 
         Ask only a ledger that has read to the end (``read_to_end``)."""
         at, found = receipts.c, dict[tuple[str, str, bool], list[Any]]()
-        entities = sorted({form for one in older for form in self._forms(one.entity)})
+        entities = sorted({form for one in older for form in self.forms(one.entity)})
         # what many receipts of an entity say alike is one row: so an entity may have as many as it likes
         alike = (at.action, at.entity, at.entity_hashed, at.about, at.origin_topic, at.origin_partition, at.body_fields)
         for begin in range(0, len(entities), ASKED_MAX):
@@ -297,7 +298,7 @@ class Ledger:
         return [self._later(one, found) for one in older]
 
     def _later(self, older: Older, found: Mapping[tuple[str, str, bool], Sequence[Any]]) -> frozenset[str]:
-        forms, about = self._forms(older.entity), self._forms(older.about)
+        forms, about = self.forms(older.entity), self.forms(older.about)
         names: set[str] = set()
         for place, form in enumerate(forms):
             for of, topic, partition, fields, offset, last_at in found.get((older.action, form, place == 1), ()):
@@ -318,10 +319,6 @@ class Ledger:
             return one.entity == storable(entity)
         key = self._key()
         return key is None or one.entity == hashed(entity, key)
-
-    def _forms(self, text: str) -> list[str]:
-        key = self._key()
-        return [storable(text)] if key is None or not text else [storable(text), hashed(text, key)]
 
     def _conditions(self, wanted: Wanted, table: sa.Table = receipts) -> list[Any]:
         at = table.c

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ops.changes.plan import is_id, new_id
+from ops.files import write_whole
 from ops.reconcile.comparison import KINDS, REPAIRED, Difference, Kind
 from schemas.errors import InputError, NotFoundError
 from schemas.findings import did_you_mean
@@ -146,11 +147,8 @@ class ResultStore:
     def save(self, result: Result) -> None:
         """Have it found; the oldest beyond ``KEPT_MAX`` are dropped."""
         content = {"format": FORMAT, "result": asdict(result)}
-        temporary = self._head(result.id).with_suffix(".json.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, default=lambda at: at.astimezone(UTC).isoformat())
-        temporary.replace(self._head(result.id))
+        text = json.dumps(content, ensure_ascii=False, default=lambda at: at.astimezone(UTC).isoformat())
+        write_whole(self._head(result.id), text)
         for old in self.ids()[:-KEPT_MAX]:
             self._head(old).unlink(missing_ok=True)
             self.rows_file(old).unlink(missing_ok=True)
